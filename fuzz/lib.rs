@@ -1,0 +1,1 @@
+//! Fuzz targets of dogpile: see `fuzz_targets/`.

@@ -1,0 +1,731 @@
+//! The sharded in-process store.
+//!
+//! ```text
+//! hash -> shard -> index (table/): find, replace, insert, unlink
+//!                  policy (policy/): whom to evict      } under one mutex a shard, writers of new keys only
+//!         pool (weight.rs): how much each shard may use
+//!         limbo (reclaim/): what waits to be freed
+//! ```
+//!
+//! An operation has two parts. The first runs pinned: it finds, publishes, unlinks, makes room, and collects what has
+//! to be said and done about it in a [`Settling`]. The second runs when the pin and all locks have gone: it calls the
+//! listener and drops what is due. User code that runs in the first part (`Eq`, a closure of `compute`) holds a pin
+//! and nothing else; no user code runs under a lock.
+// No unsafe here either; a `forbid` would reach into `table` and `reclaim`, so `tests/layering.rs` keeps it.
+
+mod expiry;
+#[cfg(dogpile_loom)]
+pub(crate) mod model;
+mod policy;
+pub(crate) mod reclaim;
+mod shard;
+mod stats;
+pub(crate) mod table;
+mod weight;
+
+pub(crate) use expiry::{ExpireAfter, Lifetimes};
+pub(crate) use reclaim::{Backend, Held, Reclaim, Shared};
+pub use stats::Stats;
+pub use table::{CachedValue, Handle};
+pub(crate) use weight::MOST_SHARDS;
+
+use crate::sync::{parallelism, thread_local};
+use crate::time::Instant;
+use crossbeam_utils::CachePadded;
+use expiry::{MOST_SWEPT, SWEEP};
+use policy::Token;
+use shard::Shard;
+use stats::{Counters, Event};
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
+use table::{Index, Located, Unlinked};
+use weight::Pool;
+
+/// Why an entry left the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum RemovalCause {
+    /// Its deadline had passed.
+    Expired,
+    /// It gave way to others.
+    Evicted,
+    /// A newer version took its place.
+    Replaced,
+    /// A call removed it.
+    Removed,
+    /// `clear` took it away, with all others.
+    Cleared,
+}
+
+pub(crate) type Weigher<K, V> = Box<dyn Fn(&K, &V) -> u32 + Send + Sync>;
+pub(crate) type Listener<K, V> = Box<dyn Fn(Handle<K, V>, RemovalCause) + Send + Sync>;
+
+/// What bounds the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Limit {
+    None,
+    Entries(u64),
+    Weight(u64),
+}
+
+pub(crate) struct Engine<K, V, R: Reclaim = Backend> {
+    shards: Box<[CachePadded<Shard<K, V, R>>]>,
+    /// None: unbounded.
+    pool: Option<Pool>,
+    weigher: Option<Weigher<K, V>>,
+    lifetimes: Lifetimes<K, V>,
+    listener: Option<Listener<K, V>>,
+    counters: Counters,
+}
+
+/// What an insertion did.
+#[derive(Debug)]
+pub(crate) enum Put<K, V> {
+    Added,
+    Replaced(Option<Handle<K, V>>),
+    Present { existing: Handle<K, V>, rejected: Handle<K, V> },
+    Refused(Handle<K, V>),
+}
+
+/// What to do where an entry is, or is not.
+pub(crate) enum Step<V> {
+    Keep,
+    Put(V),
+    Remove,
+}
+
+/// How an insertion treats what is there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    Always { tell_old: bool },
+    IfAbsent,
+}
+
+/// A shard's number, from bits of the hash that choose neither bucket nor tag.
+const SHARD_SHIFT: u32 = 40;
+/// Fewer entries than this in a shard cost hit ratio (EVICTION: about 0.1 point from 64 up), so bounded caches have
+/// fewer shards instead.
+const ENTRIES_A_SHARD: u64 = 1024;
+const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
+
+/// How many shards a cache gets if its builder does not say.
+pub(crate) fn default_shards(limit: Limit) -> usize {
+    let cores = parallelism();
+    let most = (4 * cores).next_power_of_two().min(MOST_SHARDS);
+    match limit {
+        Limit::None => most.max(64),
+        Limit::Entries(capacity) | Limit::Weight(capacity) => {
+            let mut shards = most;
+            while shards > 1 {
+                let wanted = if shards > cores { ENTRIES_A_SHARD } else { ENTRIES_A_SHARD_AT_LEAST };
+                if capacity / shards as u64 >= wanted {
+                    break;
+                }
+                shards /= 2;
+            }
+            shards
+        }
+    }
+}
+
+impl<K, V, R: Reclaim> Engine<K, V, R> {
+    pub(crate) fn new(
+        limit: Limit,
+        shards: usize,
+        room: usize,
+        weigher: Option<Weigher<K, V>>,
+        lifetimes: Lifetimes<K, V>,
+        listener: Option<Listener<K, V>>,
+    ) -> Self {
+        let shards = shards.clamp(1, MOST_SHARDS).next_power_of_two();
+        let pool = match limit {
+            Limit::None => None,
+            Limit::Entries(capacity) | Limit::Weight(capacity) => Some(Pool::new(capacity, shards)),
+        };
+        let shard = |_| CachePadded::new(Shard::new(Index::new(room / shards, weigher.is_some())));
+        Self {
+            shards: (0..shards).map(shard).collect(),
+            pool,
+            weigher,
+            lifetimes,
+            listener,
+            counters: Counters::new(),
+        }
+    }
+
+    #[inline]
+    fn number(&self, hash: u64) -> usize {
+        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+    }
+
+    #[inline]
+    fn shard(&self, hash: u64) -> &Shard<K, V, R> {
+        &self.shards[self.number(hash)]
+    }
+
+    #[inline]
+    fn is_live(&self, node: &CachedValue<K, V>) -> bool {
+        node.is_timeless() || !node.is_expired(self.lifetimes.now())
+    }
+
+    /// Counts a use of an entry that was found, unless it has expired.
+    #[inline]
+    fn is_hit(&self, node: &CachedValue<K, V>) -> bool {
+        if !node.is_timeless() {
+            let now = self.lifetimes.now();
+            if node.is_expired(now) {
+                self.counters.count(Event::Miss);
+                return false;
+            }
+            if let Some(step) = self.lifetimes.idle_step() {
+                node.extend_idle(self.lifetimes.idle_from(now), step);
+            }
+        }
+        node.reuse_again();
+        self.counters.count(Event::Hit);
+        true
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
+        match self.shard(hash).index.hold(hash, eq) {
+            Some(held) => self.is_hit(&held.shared()).then_some(held),
+            None => {
+                self.counters.count(Event::Miss);
+                None
+            }
+        }
+    }
+
+    /// As `get`, under a pin of the caller's.
+    #[inline]
+    pub(crate) fn get_in<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        match self.shard(hash).index.find(hash, eq, pin) {
+            Some(node) => self.is_hit(&node).then_some(node),
+            None => {
+                self.counters.count(Event::Miss);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn peek(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
+        self.shard(hash).index.hold(hash, eq).filter(|held| self.is_live(&held.shared()))
+    }
+
+    /// Looks under a pin, without a trace.
+    pub(crate) fn look<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        self.shard(hash).index.find(hash, eq, pin).filter(|node| self.is_live(node))
+    }
+
+    /// Brings the lines that a later `get_in` of these hashes will touch into the cache: first the buckets of all, then
+    /// the nodes.
+    pub(crate) fn prefetch(&self, hashes: &[u64], pin: &R::Pin) {
+        for &hash in hashes {
+            self.shard(hash).index.prefetch_bucket(hash, pin);
+        }
+        for &hash in hashes {
+            self.shard(hash).index.prefetch_node(hash, pin);
+        }
+    }
+
+    fn weigh(&self, key: &K, value: &V, own: Option<u32>) -> u32 {
+        match &self.weigher {
+            // Nothing weighs nothing: the number of entries must be bounded too.
+            Some(weigher) => own.unwrap_or_else(|| weigher(key, value)).max(1),
+            None => 1,
+        }
+    }
+
+    /// Makes an entry. Runs the weigher and `expire_after`.
+    fn entry(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        ttl: Option<Duration>,
+        weight: Option<u32>,
+    ) -> Box<CachedValue<K, V>> {
+        let weight = self.weigh(&key, &value, weight);
+        let expiry = self.lifetimes.expiry(&key, &value, ttl);
+        Box::new(CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle()))
+    }
+
+    fn fits(&self, entry: &CachedValue<K, V>) -> bool {
+        self.pool.as_ref().is_none_or(|pool| u64::from(entry.weight()) <= pool.capacity())
+    }
+
+    /// Puts an entry in.
+    pub(crate) fn insert(
+        &self,
+        hash: u64,
+        key: K,
+        value: V,
+        ttl: Option<Duration>,
+        weight: Option<u32>,
+        mode: Mode,
+    ) -> Put<K, V>
+    where
+        K: Eq,
+    {
+        let mut entry = self.entry(hash, key, value, ttl, weight);
+        let mut settling = Settling::new(self);
+        let i = self.number(hash);
+        let put = {
+            let pin = R::pin();
+            let fits = self.fits(&entry);
+            let is_timed = !entry.is_timeless();
+            let put = loop {
+                match self.shards[i].index.locate(hash, |key| key == entry.key(), &pin) {
+                    Located::Occupied(old) => {
+                        let expired = !self.is_live(&old.node());
+                        if mode == Mode::IfAbsent && !expired {
+                            let existing = Handle::share(old.node());
+                            break Put::Present { existing, rejected: Handle::new(entry) };
+                        }
+                        let cause = if expired { RemovalCause::Expired } else { RemovalCause::Replaced };
+                        if !fits {
+                            // The value it had is out of date, even if the new one can't be kept.
+                            if let Some(unlinked) = old.unlink() {
+                                settling.note(i, unlinked, cause, &pin);
+                            }
+                            continue;
+                        }
+                        if is_timed {
+                            old.generation().note_deadline();
+                        }
+                        match old.replace(entry) {
+                            Ok((unlinked, _)) => {
+                                let tell = mode == Mode::Always { tell_old: true } && !expired;
+                                let old = tell.then(|| unlinked.handle());
+                                settling.note(i, unlinked, cause, &pin);
+                                self.counters.count(Event::Replacement);
+                                if self.weigher.is_some() {
+                                    self.make_room(i, None, &pin, &mut settling);
+                                }
+                                break Put::Replaced(old);
+                            }
+                            Err(back) => entry = back,
+                        }
+                    }
+                    Located::Vacant(_) if !fits => {
+                        self.counters.count(Event::Refused);
+                        break Put::Refused(Handle::new(entry));
+                    }
+                    Located::Vacant(vacant) => {
+                        if is_timed {
+                            vacant.generation().note_deadline();
+                        }
+                        match vacant.insert(entry) {
+                            Ok(node) => {
+                                self.counters.count(Event::Insertion);
+                                let token = Token::new(node.hash(), node.ticket());
+                                self.make_room(i, Some(token), &pin, &mut settling);
+                                break Put::Added;
+                            }
+                            Err(back) => entry = back,
+                        }
+                    }
+                    Located::Busy => unreachable!("a search that may wait is not turned away"),
+                }
+            };
+            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            put
+        };
+        settling.finish();
+        put
+    }
+
+    /// Reads, decides and writes in one step: if the entry changed in between, `decide` runs again.
+    ///
+    /// Returns the entry that the key has afterwards, or the one that was made and could not be kept.
+    pub(crate) fn compute(
+        &self,
+        hash: u64,
+        mut key: K,
+        mut decide: impl FnMut(Option<&V>) -> Step<V>,
+    ) -> Option<Handle<K, V>>
+    where
+        K: Eq,
+    {
+        let mut settling = Settling::new(self);
+        let i = self.number(hash);
+        let result = {
+            let pin = R::pin();
+            let result = loop {
+                match self.shards[i].index.locate(hash, |other| *other == key, &pin) {
+                    Located::Occupied(old) => {
+                        let expired = !self.is_live(&old.node());
+                        let cause = if expired { RemovalCause::Expired } else { RemovalCause::Replaced };
+                        let node = old.node();
+                        match decide((!expired).then(|| node.get().value())) {
+                            Step::Keep if expired => break None,
+                            Step::Keep => break Some(Handle::share(node)),
+                            Step::Remove => {
+                                let cause = if expired { cause } else { RemovalCause::Removed };
+                                if let Some(unlinked) = old.unlink() {
+                                    settling.note(i, unlinked, cause, &pin);
+                                    break None;
+                                }
+                            }
+                            Step::Put(value) => {
+                                let entry = self.entry(hash, key, value, None, None);
+                                if !self.fits(&entry) {
+                                    if let Some(unlinked) = old.unlink() {
+                                        settling.note(i, unlinked, cause, &pin);
+                                        self.counters.count(Event::Refused);
+                                        break Some(Handle::new(entry));
+                                    }
+                                    key = entry.into_parts().0;
+                                    continue;
+                                }
+                                if !entry.is_timeless() {
+                                    old.generation().note_deadline();
+                                }
+                                match old.replace(entry) {
+                                    Ok((unlinked, newer)) => {
+                                        settling.note(i, unlinked, cause, &pin);
+                                        self.counters.count(Event::Replacement);
+                                        let newer = Handle::share(newer);
+                                        if self.weigher.is_some() {
+                                            self.make_room(i, None, &pin, &mut settling);
+                                        }
+                                        break Some(newer);
+                                    }
+                                    Err(back) => key = back.into_parts().0,
+                                }
+                            }
+                        }
+                    }
+                    Located::Vacant(vacant) => match decide(None) {
+                        Step::Keep | Step::Remove => break None,
+                        Step::Put(value) => {
+                            let entry = self.entry(hash, key, value, None, None);
+                            if !self.fits(&entry) {
+                                self.counters.count(Event::Refused);
+                                break Some(Handle::new(entry));
+                            }
+                            if !entry.is_timeless() {
+                                vacant.generation().note_deadline();
+                            }
+                            match vacant.insert(entry) {
+                                Ok(node) => {
+                                    self.counters.count(Event::Insertion);
+                                    let token = Token::new(node.hash(), node.ticket());
+                                    let handle = Handle::share(node);
+                                    self.make_room(i, Some(token), &pin, &mut settling);
+                                    break Some(handle);
+                                }
+                                Err(back) => key = back.into_parts().0,
+                            }
+                        }
+                    },
+                    Located::Busy => unreachable!("a search that may wait is not turned away"),
+                }
+            };
+            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            result
+        };
+        settling.finish();
+        result
+    }
+
+    /// Takes an entry out, if it is there, fresh, and `condition` holds.
+    pub(crate) fn remove_if(
+        &self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        mut condition: impl FnMut(&CachedValue<K, V>) -> bool,
+    ) -> Option<Handle<K, V>> {
+        let mut settling = Settling::new(self);
+        let i = self.number(hash);
+        let removed = {
+            let pin = R::pin();
+            let removed = loop {
+                let Located::Occupied(entry) = self.shards[i].index.locate(hash, &eq, &pin) else {
+                    break None;
+                };
+                let expired = !self.is_live(&entry.node());
+                if !expired && !condition(entry.node().get()) {
+                    break None;
+                }
+                if let Some(unlinked) = entry.unlink() {
+                    let handle = (!expired).then(|| unlinked.handle());
+                    let cause = if expired { RemovalCause::Expired } else { RemovalCause::Removed };
+                    settling.note(i, unlinked, cause, &pin);
+                    break handle;
+                }
+            };
+            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            removed
+        };
+        settling.finish();
+        removed
+    }
+
+    /// Takes this very version out, if it is still there.
+    pub(crate) fn remove_version(&self, version: &Handle<K, V>, cause: RemovalCause) -> bool {
+        let mut settling = Settling::new(self);
+        let hash = version.entry().hash();
+        let i = self.number(hash);
+        let removed = {
+            let pin = R::pin();
+            loop {
+                match self.shards[i].index.locate_version(version, &pin) {
+                    Located::Occupied(entry) => {
+                        if let Some(unlinked) = entry.unlink() {
+                            settling.note(i, unlinked, cause, &pin);
+                            break true;
+                        }
+                    }
+                    _ => break false,
+                }
+            }
+        };
+        settling.finish();
+        removed
+    }
+
+    /// Moves the deadline of a fresh entry. `deadline` is called with the entry.
+    pub(crate) fn set_expiry(
+        &self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        deadline: impl FnOnce(&CachedValue<K, V>) -> Instant,
+    ) -> bool {
+        let pin = R::pin();
+        let index = &self.shard(hash).index;
+        let Some(node) = index.find(hash, eq, &pin) else { return false };
+        let at = deadline(&node);
+        if at != Instant::FAR_FUTURE {
+            index.generation(&pin).note_deadline();
+        }
+        let now = self.lifetimes.now();
+        !node.is_expired(now) && node.set_expiry(at, now)
+    }
+
+    /// Starts both times of a fresh entry anew.
+    pub(crate) fn touch(&self, hash: u64, eq: impl Fn(&K) -> bool) -> bool {
+        let pin = R::pin();
+        let Some(node) = self.look(hash, eq, &pin) else { return false };
+        if self.lifetimes.idle_step().is_some() {
+            node.extend_idle(self.lifetimes.idle(), 0);
+        }
+        match self.lifetimes.expiry(node.key(), node.value(), None) {
+            Instant::FAR_FUTURE => true,
+            at => node.set_expiry(at, self.lifetimes.now()),
+        }
+    }
+
+    /// Empties the cache, shard by shard; each in one moment.
+    pub(crate) fn clear(&self) {
+        {
+            let pin = R::pin();
+            let entries = (0..self.shards.len()).map(|i| self.clear_shard(i, &pin)).sum();
+            self.counters.add(Event::Cleared, entries);
+        }
+        self.collect_all();
+    }
+
+    pub(crate) fn resize(&self, capacity: u64) {
+        let Some(pool) = &self.pool else { return };
+        let mut settling = Settling::new(self);
+        {
+            let pin = R::pin();
+            pool.resize(capacity, |i| self.used(i, &pin));
+            for i in 0..self.shards.len() {
+                self.make_room(i, None, &pin, &mut settling);
+            }
+        }
+        settling.finish();
+        self.collect_all();
+    }
+
+    pub(crate) fn capacity(&self) -> Option<u64> {
+        self.pool.as_ref().map(Pool::capacity)
+    }
+
+    pub(crate) fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        let pin = R::pin();
+        self.shards.iter().map(|shard| shard.index.generation(&pin).entries()).sum()
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        let pin = R::pin();
+        (0..self.shards.len()).map(|i| self.used(i, &pin)).fold(0, u64::saturating_add)
+    }
+
+    pub(crate) fn stats(&self) -> Stats {
+        let pin = R::pin();
+        self.counters.read(self.shards.iter().map(|shard| shard.index.garbage(&pin) as u64).sum())
+    }
+
+    pub(crate) fn lifetimes(&self) -> &Lifetimes<K, V> {
+        &self.lifetimes
+    }
+
+    /// Collects the fresh entries of the next buckets of shard `i`. Returns the next cursor, 0 at the shard's end.
+    pub(crate) fn scan(&self, i: usize, cursor: u64, found: &mut Vec<Handle<K, V>>) -> u64 {
+        let pin = R::pin();
+        let next = self.shards[i].index.scan(cursor, &pin, found);
+        found.retain(|handle| self.is_live(handle.entry()));
+        next
+    }
+
+    /// All that writes do along the way, done now: growth finished, expired entries out, garbage freed as far as no
+    /// reader is in the way.
+    pub(crate) fn run_pending(&self) {
+        let mut settling = Settling::new(self);
+        for i in 0..self.shards.len() {
+            let pin = R::pin();
+            let index = &self.shards[i].index;
+            index.settle(&pin);
+            let round = index.round(&pin);
+            self.sweep(i, round, round, &pin, &mut settling);
+            self.make_room(i, None, &pin, &mut settling);
+        }
+        settling.finish();
+        for shard in &self.shards {
+            shard.index.seal();
+        }
+        // An epoch needs a few steps to be over; where a reader is in the way, no number of steps is enough.
+        for _ in 0..4 {
+            R::nudge();
+        }
+        self.collect_all();
+    }
+
+    fn collect_all(&self) {
+        for i in 0..self.shards.len() {
+            let mut before = usize::MAX;
+            loop {
+                self.collect(i);
+                let left = self.shards[i].index.garbage(&R::pin());
+                let graves = self.shards[i].index.graves();
+                if left + graves >= before || left + graves == 0 {
+                    break;
+                }
+                before = left + graves;
+            }
+        }
+    }
+
+    /// Frees what is due in shard `i`: user code runs, outside of everything.
+    fn collect(&self, i: usize) {
+        thread_local! { static COLLECTING: Cell<bool> = const { Cell::new(false) } }
+        // A destructor that writes to a cache must not free more garbage on top of this one's stack.
+        if COLLECTING.with(|inside| inside.replace(true)) {
+            return;
+        }
+        let drop_caught = |handle: Handle<K, V>| {
+            if catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err() {
+                self.counters.count(Event::PanickedDrop);
+            }
+        };
+        let mut first_panic = None;
+        let tell = |handle: Handle<K, V>| match &self.listener {
+            Some(listener) => {
+                let call = AssertUnwindSafe(|| listener(handle, RemovalCause::Cleared));
+                if let Err(panic) = catch_unwind(call) {
+                    first_panic.get_or_insert(panic);
+                }
+            }
+            None => drop_caught(handle),
+        };
+        self.shards[i].index.collect(drop_caught, tell);
+        COLLECTING.with(|inside| inside.set(false));
+        if let Some(panic) = first_panic {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Checks every invariant that can be checked at rest. Panics with the name of the one that does not hold.
+    #[cfg(any(test, fuzzing, dogpile_loom))]
+    pub(crate) fn validate(&self) {
+        let pin = R::pin();
+        for i in 0..self.shards.len() {
+            self.validate_shard(i, &pin);
+        }
+        if let Some(pool) = &self.pool {
+            let whole = pool.capacity().min(i64::MAX as u64 / 4);
+            assert_eq!(pool.sum(), whole as i64, "W1: budgets and pool sum up to the capacity");
+        }
+    }
+}
+
+/// What an operation leaves to be done when its pin and locks have gone.
+#[must_use = "the listener is called by `finish`"]
+pub(crate) struct Settling<'e, K, V, R: Reclaim> {
+    engine: &'e Engine<K, V, R>,
+    events: Vec<(Handle<K, V>, RemovalCause)>,
+    /// The shards in which something was retired.
+    touched: Option<usize>,
+    more: bool,
+}
+
+impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
+    fn new(engine: &'e Engine<K, V, R>) -> Self {
+        Self { engine, events: Vec::new(), touched: None, more: false }
+    }
+
+    /// Counts an entry that was unlinked from shard `i`, and gives it to limbo.
+    fn note(&mut self, i: usize, gone: Unlinked<'_, K, V, R>, cause: RemovalCause, pin: &R::Pin) {
+        let engine = self.engine;
+        match cause {
+            RemovalCause::Expired => engine.counters.count(Event::Expired),
+            RemovalCause::Evicted => engine.counters.count(Event::Evicted),
+            RemovalCause::Removed => engine.counters.count(Event::Removed),
+            RemovalCause::Replaced | RemovalCause::Cleared => {}
+        }
+        if engine.listener.is_some() {
+            self.events.push((gone.handle(), cause));
+        }
+        gone.retire();
+        if let Some(pool) = &engine.pool {
+            pool.note_slack(i, engine.used(i, pin));
+        }
+        self.more |= self.touched.is_some_and(|touched| touched != i);
+        self.touched = Some(i);
+    }
+
+    /// Calls the listener and frees what is due.
+    ///
+    /// # Panics
+    /// With the listener's panic, when everything else has been done.
+    fn finish(mut self) {
+        let mut first_panic = None;
+        if let Some(listener) = &self.engine.listener {
+            for (handle, cause) in self.events.drain(..) {
+                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(handle, cause))) {
+                    first_panic.get_or_insert(panic);
+                }
+            }
+        }
+        if let Some(touched) = self.touched {
+            let shards = if self.more { 0..self.engine.shards.len() } else { touched..touched + 1 };
+            for i in shards {
+                if self.engine.shards[i].index.has_due() {
+                    self.engine.collect(i);
+                }
+            }
+        }
+        if let Some(panic) = first_panic {
+            resume_unwind(panic);
+        }
+    }
+}

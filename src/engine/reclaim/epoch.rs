@@ -1,0 +1,62 @@
+//! The portable backend: crossbeam-epoch tells when a grace period is over, and nothing more.
+//!
+//! Each grace period is a flag that a deferred function raises. crossbeam runs deferred functions on whichever thread
+//! happens to collect, readers too; here that is one store, while the destructors stay in our limbo lists. The
+//! collector is our own: pins of other users of crossbeam-epoch in the process don't hold our garbage back, and our
+//! readers don't run their destructors.
+//!
+//! # Orderings
+//! | name    | where                            | pairs with | carries                                            |
+//! |---------|----------------------------------|------------|----------------------------------------------------|
+//! | `OVER`  | the deferred store of the flag   | `ASK`      | all that was done under the pins (crossbeam's word) |
+//! | `ASK`   | `is_over`                        | `OVER`     | the same                                           |
+//!
+//! # Cost
+//! A pin: one sequentially consistent fence (on x86-64 one locked instruction), about 11 ns here.
+
+use super::Reclaim;
+use crate::sync::{Arc, AtomicBool, LazyLock, orderings, thread_local_plain};
+use crossbeam_epoch::{Collector, Guard, LocalHandle};
+
+orderings! { epoch: OVER = Release, ASK = Acquire }
+
+/// Grace periods by crossbeam-epoch.
+#[derive(Debug)]
+pub(crate) struct Epoch;
+
+static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
+
+// Not loom's: crossbeam-epoch's own types are not, and models run on other backends.
+thread_local_plain! {
+    static LOCAL: LocalHandle = COLLECTOR.register();
+}
+
+impl Reclaim for Epoch {
+    type Pin = Guard;
+    type Grace = Arc<AtomicBool>;
+
+    #[inline]
+    fn pin() -> Guard {
+        // While the thread's locals are being destroyed a registration for this one pin does it.
+        LOCAL.try_with(LocalHandle::pin).unwrap_or_else(|_| COLLECTOR.register().pin())
+    }
+
+    fn begin(pin: &Guard) -> Self::Grace {
+        let flag = Arc::new(AtomicBool::new(false));
+        pin.defer({
+            let flag = Arc::clone(&flag);
+            move || flag.store(true, ord::OVER())
+        });
+        // Without this the function would wait for 61 others in the thread's own bag.
+        pin.flush();
+        flag
+    }
+
+    fn is_over(grace: &Self::Grace) -> bool {
+        grace.load(ord::ASK())
+    }
+
+    fn nudge() {
+        Self::pin().flush();
+    }
+}

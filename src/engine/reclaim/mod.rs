@@ -1,0 +1,112 @@
+//! When memory may be freed that readers without a lock may still be looking at.
+//!
+//! `reachable --(a writer's CAS unlinks it)--> retired --(every pin of that moment is gone)--> unreachable`
+//! `--(no hazard slot names it)--> free`, never back.
+//!
+//! A reader *pins* while it searches. What it hands to its caller it *holds*: before it unpins it writes the node's
+//! address into a hazard slot of its own thread. So a guard that lives long retains one node, not an epoch, and not
+//! the garbage of the whole process.
+//!
+//! # Invariants
+//! - **R1, unlinked first.** Only what no new search can reach is retired, once, by the thread that unlinked it,
+//!   while that thread is still pinned.
+//! - **R2, grace.** A grace period that begins after an unlink ends only when every pin has gone that existed when it
+//!   began.
+//! - **R3, held.** A hazard slot is written under a pin under which the node was found, and before that pin goes. So
+//!   whoever sees the grace period over sees the slot.
+//! - **R4, owned.** Garbage belongs to the index that retired it and dies with it at the latest; guards borrow the
+//!   index. Hence no `'static` bound, and a destructor runs at the end of a write, or when the cache is dropped, and
+//!   never on a reader.
+//!
+//! # Cost
+//! A pin and a hold: the backend's pin (`epoch`: one fence), two plain stores; dropping it two more. Retiring: one
+//! fetch-add, one store. A grace period for every full bag.
+//!
+//! # Source
+//! Epochs: K. Fraser, *Practical lock-freedom*, 2004, section 5.2.3 (as built by crossbeam-epoch). Hazard slots:
+//! M. Michael, *Hazard Pointers*, IEEE TPDS 2004; our departure: the search runs under a pin, so a slot needs neither
+//! fence nor validation.
+//!
+//! # Not for
+//! Objects that a new search can find again after they were retired.
+
+mod epoch;
+mod hazard;
+mod limbo;
+#[cfg(dogpile_loom)]
+mod modelled;
+
+pub(crate) use epoch::Epoch;
+pub(crate) use hazard::{Counted, Held, holders};
+pub(crate) use limbo::{Garbage, Limbo};
+#[cfg(dogpile_loom)]
+pub use modelled::LimboDoor;
+#[cfg(dogpile_loom)]
+pub(crate) use modelled::Modelled;
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+/// The backend of this build.
+pub(crate) type Backend = Epoch;
+
+/// Tells when every reader that could see a retired node has gone. Sealed: the backends are those of this room.
+pub(crate) trait Reclaim: 'static {
+    /// While one lives, nothing is freed that was reachable when it was made. Stays on its thread.
+    type Pin;
+    /// A grace period that has begun.
+    type Grace: Send;
+
+    /// Pins the calling thread. Nests.
+    fn pin() -> Self::Pin;
+    /// Begins a grace period that covers every pin there is now.
+    fn begin(pin: &Self::Pin) -> Self::Grace;
+    /// Whether every pin that `grace` covers has gone; then all they did happens before what the caller does next.
+    fn is_over(grace: &Self::Grace) -> bool;
+    /// Tries to bring grace periods to their end.
+    fn nudge();
+}
+
+/// A node found under a pin: valid as long as the pin lives.
+pub(crate) struct Shared<'p, T> {
+    node: NonNull<T>,
+    pin: PhantomData<&'p T>,
+}
+
+impl<'p, T> Shared<'p, T> {
+    /// # Safety
+    /// - `node` was reachable at some moment after `_pin` was made, and
+    /// - is retired, if at all, into a limbo of the same backend as the pin's, which outlives `'p`.
+    pub(crate) unsafe fn new<P>(node: NonNull<T>, _pin: &'p P) -> Self {
+        Self { node, pin: PhantomData }
+    }
+
+    pub(crate) fn as_ptr(self) -> *mut T {
+        self.node.as_ptr()
+    }
+
+    pub(crate) fn as_non_null(self) -> NonNull<T> {
+        self.node
+    }
+
+    /// The node for the pin's whole life, which `Deref` can't give.
+    pub(crate) fn get(self) -> &'p T {
+        // SAFETY: R2: what was found under the pin is not freed while the pin lives, which is `'p` (`new`).
+        unsafe { self.node.as_ref() }
+    }
+}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for Shared<'_, T> {}
+
+impl<T> Deref for Shared<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        self.get()
+    }
+}

@@ -1,0 +1,211 @@
+//! A shard: an index, and the eviction policy that looks after its content.
+//!
+//! # Making room
+//! `publish -> (lease budget | evict) until use <= budget -> queue the newcomer`
+//!
+//! A newcomer is counted before it is published and queued after room was made for it, so it is never its own victim
+//! while there is another. Of several writers that went over the budget together each makes room under the policy's
+//! mutex, in turn, until use and budget agree: exactly as many go as came (H3).
+//!
+//! # Invariants
+//! - **E3, bounded at rest.** Whoever raises the use of a shard over its budget makes room before it returns.
+//! - **S1, one order of locks.** A policy's mutex, then the pool's. Never two policies at once.
+#![forbid(unsafe_code)]
+
+use super::policy::{Fate, Policy, S3Fifo, Token, Verdict};
+use super::reclaim::Reclaim;
+use super::table::{Index, Located, Unlinked};
+use super::{Engine, RemovalCause, Settling};
+use crate::sync::{Mutex, lock};
+use crate::time::Instant;
+
+pub(crate) struct Shard<K, V, R: Reclaim> {
+    pub(super) index: Index<K, V, R>,
+    /// Taken by writers of new keys and by maintenance, never by readers. No user code runs under it.
+    pub(super) policy: Mutex<S3Fifo>,
+}
+
+/// How often in a row a victim may be out of reach before the evictor gives up: it is being migrated by a thread that
+/// sleeps. The entry over the budget goes with the next write.
+const BUSY_LIMIT: usize = 8;
+
+impl<K, V, R: Reclaim> Shard<K, V, R> {
+    pub(super) fn new(index: Index<K, V, R>) -> Self {
+        Self { index, policy: Mutex::new(S3Fifo::default()) }
+    }
+}
+
+impl<K, V, R: Reclaim> Engine<K, V, R> {
+    /// What shard `i` uses of the capacity: entries, or weight.
+    pub(super) fn used(&self, i: usize, pin: &R::Pin) -> u64 {
+        let generation = self.shards[i].index.generation(pin);
+        if self.weigher.is_some() { generation.weight() } else { generation.entries() }
+    }
+
+    /// Brings the use of shard `i` down to its budget, then queues the newcomer, if there is one.
+    pub(super) fn make_room<'p>(
+        &'p self,
+        i: usize,
+        newcomer: Option<Token>,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) {
+        let Some(pool) = &self.pool else { return };
+        let shard = &self.shards[i];
+        let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
+        {
+            let mut policy = lock(&shard.policy);
+            while is_over() && self.evict(i, &mut policy, pin, settling) {}
+            if let Some(token) = newcomer {
+                let room = self.room(i, &policy);
+                policy.admit(token, room);
+            }
+            self.drop_stale_tokens(i, &mut policy, pin);
+        }
+        if is_over() {
+            self.make_room_elsewhere(i, pin, settling);
+        }
+    }
+
+    /// The shard itself has nothing to give: a heavy entry, or a share of nearly nothing.
+    #[cold]
+    fn make_room_elsewhere<'p>(&'p self, i: usize, pin: &'p R::Pin, settling: &mut Settling<'_, K, V, R>) {
+        let Some(pool) = &self.pool else { return };
+        let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
+        let others = (i + 1..self.shards.len()).chain(0..i);
+        // At last the shard itself again: by now the newcomer is queued, and would have to go.
+        for other in others.chain([i]) {
+            while is_over() {
+                let mut policy = lock(&self.shards[other].policy);
+                if !self.evict(other, &mut policy, pin, settling) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// How many entries the shard has room for, as far as its policy should know.
+    fn room(&self, i: usize, policy: &S3Fifo) -> usize {
+        match &self.pool {
+            Some(pool) if self.weigher.is_none() => usize::try_from(pool.budget(i)).unwrap_or(usize::MAX),
+            // Entries of unknown weight: as many as there are.
+            _ => policy.len(),
+        }
+    }
+
+    /// Takes one entry out of shard `i`, by the policy's choice. False: there is none that can go.
+    fn evict<'p>(
+        &'p self,
+        i: usize,
+        policy: &mut S3Fifo,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) -> bool {
+        let shard = &self.shards[i];
+        let room = self.room(i, policy);
+        let now = shard.index.generation(pin).has_deadlines().then(|| self.lifetimes.now());
+        let mut busy = 0;
+        while let Some((candidate, token)) = policy.candidate(room) {
+            // E1: the candidate is looked up again until it is out, kept, or proves stale.
+            loop {
+                let fate = match shard.index.locate_ticket(token.hash(), token.ticket(), pin) {
+                    Located::Vacant(_) => Fate::Stale,
+                    Located::Busy => Fate::Busy,
+                    Located::Occupied(entry) => {
+                        let node = entry.node();
+                        let expired = now.is_some_and(|now: Instant| node.is_expired(now));
+                        if !expired && let Verdict::Keep { reuse } = policy.judge(candidate, node.reuse()) {
+                            node.set_reuse(reuse);
+                            break;
+                        }
+                        match entry.unlink() {
+                            Some(unlinked) => {
+                                let cause =
+                                    if expired { RemovalCause::Expired } else { RemovalCause::Evicted };
+                                settling.note(i, unlinked, cause, pin);
+                                if expired { Fate::Expired } else { Fate::Evicted }
+                            }
+                            None => continue,
+                        }
+                    }
+                };
+                policy.settle(candidate, fate);
+                match fate {
+                    Fate::Evicted | Fate::Expired => return true,
+                    Fate::Busy => busy += 1,
+                    Fate::Stale => {}
+                }
+                break;
+            }
+            if busy >= BUSY_LIMIT {
+                return false;
+            }
+        }
+        false
+    }
+
+    /// Removals leave tokens behind. When more than half are stale, all are looked up once: by then as many removals
+    /// have passed.
+    fn drop_stale_tokens(&self, i: usize, policy: &mut S3Fifo, pin: &R::Pin) {
+        let index = &self.shards[i].index;
+        if policy.len() as u64 > 2 * index.generation(pin).entries() + 64 {
+            policy.filter(|token| {
+                !matches!(index.locate_ticket(token.hash(), token.ticket(), pin), Located::Vacant(_))
+            });
+        }
+    }
+
+    /// Empties shard `i` in one moment.
+    pub(super) fn clear_shard(&self, i: usize, pin: &R::Pin) -> u64 {
+        let shard = &self.shards[i];
+        let entries = {
+            let mut policy = lock(&shard.policy);
+            let entries = shard.index.clear(pin);
+            policy.clear();
+            entries
+        };
+        if let Some(pool) = &self.pool {
+            pool.note_slack(i, self.used(i, pin));
+        }
+        entries
+    }
+
+    /// Looks for expired entries in shard `i`: in `least` slots, and further while it finds some, up to `most`.
+    pub(super) fn sweep<'p>(
+        &'p self,
+        i: usize,
+        least: usize,
+        most: usize,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) {
+        let index = &self.shards[i].index;
+        if index.generation(pin).has_deadlines() {
+            let now = self.lifetimes.now();
+            let take = |gone: Unlinked<'p, K, V, R>| settling.note(i, gone, RemovalCause::Expired, pin);
+            index.sweep(least, most, pin, |node| node.is_expired(now), take);
+        }
+    }
+
+    /// Checks the invariants of a shard at rest.
+    #[cfg(any(test, fuzzing, dogpile_loom))]
+    pub(super) fn validate_shard(&self, i: usize, pin: &R::Pin) {
+        let shard = &self.shards[i];
+        let nodes = shard.index.validate(pin, self.weigher.is_some());
+        let mut policy = lock(&shard.policy);
+        if let Some(pool) = &self.pool {
+            assert!(self.used(i, pin) <= pool.budget(i), "E3: shard {i} uses more than its budget");
+            let mut tokens = std::collections::HashSet::new();
+            policy.filter(|token| {
+                assert!(tokens.insert((token.hash(), token.ticket())), "E2: a token is queued once");
+                true
+            });
+            for node in &nodes {
+                let token = Token::new(node.entry().hash(), node.entry().ticket());
+                assert!(tokens.contains(&(token.hash(), token.ticket())), "E1: every entry can be evicted");
+            }
+        } else {
+            assert_eq!(policy.len(), 0, "an unbounded cache queues nothing");
+        }
+    }
+}

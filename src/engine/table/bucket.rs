@@ -1,0 +1,465 @@
+//! Buckets, and the block of memory that a table is.
+//!
+//! A table is one allocation: a header, then a power of two of 64-byte buckets. Its *word* packs the address of bucket
+//! 0 with the logarithm of their number, so that a reader needs one load to know both.
+//!
+//! ```text
+//! bucket: | meta 8 | slot 0 | slot 1 | slot 2 | slot 3 | slot 4 | slot 5 | overflow |
+//! meta:   bits 0..48 six tags, 0 = never used | 48 LOCK | 49 MIGRATED | 50 CHAIN | 51..64 version
+//! slot:   null = free | node | node + 1 = frozen by a migrator | 1 = moved to the next table
+//! word:   address of bucket 0 (a multiple of 64) + log2 of the number of buckets
+//! hash:   bits 0..33 bucket | 33..40 tag | 40..48 shard; a token of the eviction policy carries the low 48
+//! ```
+
+use super::CachedValue;
+use crate::sync::{Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, alloc_zeroed, dealloc};
+use crossbeam_utils::CachePadded;
+use std::alloc::{Layout, handle_alloc_error};
+use std::marker::PhantomData;
+use std::ptr::{self, NonNull};
+
+pub(super) const SLOTS: usize = 6;
+const LOCK: u64 = 1 << 48;
+const MIGRATED: u64 = 1 << 49;
+const CHAIN: u64 = 1 << 50;
+// One bit of it in models, so that a version comes round again after two inserts.
+const VERSION: u64 = if cfg!(dogpile_loom) { 1 << 63 } else { 1 << 51 };
+/// The greatest size of a table: the bits of the hash that choose a bucket.
+const MOST_BUCKETS_LOG2: u32 = 33;
+const TAG_SHIFT: u32 = 33;
+const LOW_BYTES: u64 = 0x0000_0101_0101_0101;
+const HIGH_BITS: u64 = 0x0000_8080_8080_8080;
+
+/// The tag of a hash: seven bits of it, and one that tells it from "never used".
+#[inline]
+pub(super) fn tag_of(hash: u64) -> u8 {
+    (hash >> TAG_SHIFT) as u8 | 0x80
+}
+
+/// The control word of a bucket.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Meta(pub(super) u64);
+
+impl Meta {
+    /// The slots whose tag is `tag`, as a mask with bit `8 i + 7` for slot `i`.
+    ///
+    /// The zero-byte test may also report the byte above a true match (by the borrow): a false match that the node's
+    /// hash refutes. Bytes 6 and 7 are flags and version, so they are masked out.
+    #[inline]
+    pub(super) fn matches(self, tag: u8) -> Matches {
+        let x = self.0 ^ (LOW_BYTES * u64::from(tag));
+        Matches(x.wrapping_sub(LOW_BYTES) & !x & HIGH_BITS)
+    }
+
+    pub(super) fn is_locked(self) -> bool {
+        self.0 & LOCK != 0
+    }
+    pub(super) fn is_migrated(self) -> bool {
+        self.0 & MIGRATED != 0
+    }
+    pub(super) fn has_chain(self) -> bool {
+        self.0 & CHAIN != 0
+    }
+    /// Whether a miss in the home bucket proves nothing.
+    #[inline]
+    pub(super) fn goes_on(self) -> bool {
+        self.0 & (MIGRATED | CHAIN) != 0
+    }
+    pub(super) fn was_used(self, slot: usize) -> bool {
+        self.0 >> (8 * slot) & 0xff != 0
+    }
+    /// Where to start looking for a free slot, so that used-up slots take turns.
+    pub(super) fn rotation(self) -> usize {
+        (self.0 / VERSION) as usize % SLOTS
+    }
+
+    pub(super) fn locked(self) -> Self {
+        Self(self.0 | LOCK)
+    }
+    pub(super) fn with_tag(self, slot: usize, tag: u8) -> Self {
+        Self(self.0 & !(0xff << (8 * slot)) | u64::from(tag) << (8 * slot))
+    }
+    pub(super) fn with_chain(self, chain: bool) -> Self {
+        Self(if chain { self.0 | CHAIN } else { self.0 & !CHAIN })
+    }
+    /// Unlocked, and different from before: every scan that saw the old word will know.
+    pub(super) fn next_version(self) -> Self {
+        Self((self.0 & !LOCK).wrapping_add(VERSION))
+    }
+    pub(super) fn migrated(self) -> Self {
+        Self((self.0 & !LOCK | MIGRATED).wrapping_add(VERSION))
+    }
+}
+
+/// The slots of a bucket that may hold what is sought.
+pub(super) struct Matches(u64);
+
+impl Iterator for Matches {
+    type Item = usize;
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        if self.0 == 0 {
+            return None;
+        }
+        let slot = self.0.trailing_zeros() as usize / 8;
+        self.0 &= self.0 - 1;
+        Some(slot)
+    }
+}
+
+/// What a slot holds.
+pub(super) enum Content<N> {
+    Free,
+    /// In the next table by now.
+    Moved,
+    Live(NonNull<N>),
+    /// Live, and about to be moved: readers may use it, writers wait.
+    Frozen(NonNull<N>),
+}
+
+const FROZEN: usize = 1;
+
+impl<N> Content<N> {
+    #[inline]
+    pub(super) fn of(raw: *mut N) -> Self {
+        let node = raw.map_addr(|address| address & !FROZEN);
+        match (NonNull::new(node), raw.addr() & FROZEN != 0) {
+            (Some(node), false) => Self::Live(node),
+            (Some(node), true) => Self::Frozen(node),
+            (None, true) => Self::Moved,
+            (None, false) => Self::Free,
+        }
+    }
+}
+
+/// `node` (or null), frozen: no compare-exchange that expects the thawed pointer can succeed any more.
+pub(super) fn frozen<N>(node: *mut N) -> *mut N {
+    node.map_addr(|address| address | FROZEN)
+}
+
+pub(super) fn moved<N>() -> *mut N {
+    frozen(ptr::null_mut())
+}
+
+#[repr(C, align(64))]
+pub(super) struct Bucket<N> {
+    /// In a chained bucket only the tags count: lock, version and flags are its home bucket's.
+    pub(super) meta: AtomicU64,
+    pub(super) slots: [AtomicPtr<N>; SLOTS],
+    /// The first bucket of this home's chain, or the next of the chain.
+    pub(super) overflow: AtomicPtr<Bucket<N>>,
+}
+
+#[cfg(not(dogpile_loom))]
+const _: () = assert!(size_of::<Bucket<u64>>() == 64);
+
+impl<N> Bucket<N> {
+    fn new() -> Self {
+        Self {
+            meta: AtomicU64::new(0),
+            slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
+            overflow: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    pub(super) fn boxed() -> Box<Self> {
+        Box::new(Self::new())
+    }
+}
+
+/// Tells the model checker that the memory goes: whoever touches it afterwards, or meanwhile, is found out.
+#[cfg(dogpile_loom)]
+impl<N> Drop for Bucket<N> {
+    fn drop(&mut self) {
+        self.meta.with_mut(|_| ());
+        self.slots.iter_mut().for_each(|slot| slot.with_mut(|_| ()));
+        self.overflow.with_mut(|_| ());
+    }
+}
+
+/// What one life of a shard's content counts: from its creation, or the last `clear`, to the next.
+///
+/// Counters are raised before the entry is published and lowered after it was unlinked, by the one thread that did it:
+/// they never go below zero, and are exact at rest.
+pub(crate) struct Generation {
+    /// `inserted << 40 | entries`: one fetch-add gives an insert both its ticket and the count.
+    entries: CachePadded<AtomicU64>,
+    weight: AtomicI64,
+    /// Where the sweep for expired entries is, in slots.
+    pub(super) hand: AtomicUsize,
+    /// Whether any entry ever had a deadline: only then is there anything to sweep.
+    timed: AtomicU64,
+}
+
+const ENTRIES_BITS: u32 = 40;
+const ENTRIES_MASK: u64 = (1 << ENTRIES_BITS) - 1;
+
+// Every access is Relaxed: these are numbers, nothing is published through them. Atomicity makes them exact.
+impl Generation {
+    fn new() -> Self {
+        Self {
+            entries: CachePadded::new(AtomicU64::new(0)),
+            weight: AtomicI64::new(0),
+            hand: AtomicUsize::new(0),
+            timed: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts one more entry, and gives it its ticket.
+    pub(super) fn enter(&self) -> u16 {
+        (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, Ordering::Relaxed) >> ENTRIES_BITS) as u16
+    }
+
+    pub(super) fn leave(&self) {
+        let before = self.entries.fetch_sub(1, Ordering::Relaxed);
+        debug_assert!(before & ENTRIES_MASK != 0, "an entry leaves once");
+    }
+
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries.load(Ordering::Relaxed) & ENTRIES_MASK
+    }
+
+    pub(super) fn add_weight(&self, weight: i64) {
+        self.weight.fetch_add(weight, Ordering::Relaxed);
+    }
+
+    pub(crate) fn weight(&self) -> u64 {
+        // Above zero by the order of raising and lowering; the clamp is for a number read in between.
+        u64::try_from(self.weight.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(crate) fn note_deadline(&self) {
+        if self.timed.load(Ordering::Relaxed) == 0 {
+            self.timed.store(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn has_deadlines(&self) -> bool {
+        self.timed.load(Ordering::Relaxed) != 0
+    }
+}
+
+/// Before bucket 0.
+#[repr(C, align(128))]
+pub(super) struct Header<N> {
+    /// The word of the table that this one is moving to, null before.
+    pub(super) next: AtomicPtr<Bucket<N>>,
+    /// The next bucket for a helper to migrate.
+    pub(super) cursor: AtomicUsize,
+    /// All buckets before this one were seen MIGRATED.
+    pub(super) swept: AtomicUsize,
+    generation: Arc<Generation>,
+    log2: u32,
+}
+
+#[cfg(dogpile_loom)]
+impl<N> Drop for Header<N> {
+    fn drop(&mut self) {
+        self.next.with_mut(|_| ());
+        self.cursor.with_mut(|_| ());
+        self.swept.with_mut(|_| ());
+    }
+}
+
+/// A table's word, unpacked. Valid while whoever unpacked it is pinned, or owns the table.
+pub(super) struct Table<'p, N> {
+    base: NonNull<Bucket<N>>,
+    log2: u32,
+    life: PhantomData<&'p Bucket<N>>,
+}
+
+impl<N> Clone for Table<'_, N> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<N> Copy for Table<'_, N> {}
+
+pub(super) type Node<K, V> = CachedValue<K, V>;
+
+impl<'p, N> Table<'p, N> {
+    fn layout(log2: u32) -> Option<Layout> {
+        let buckets = Layout::array::<Bucket<N>>(1_usize.checked_shl(log2)?).ok()?;
+        let (layout, _) = Layout::new::<Header<N>>().extend(buckets).ok()?;
+        Some(layout.pad_to_align())
+    }
+
+    /// A new, empty table, or `None` where there is no memory for it (or no bit of the hash left).
+    pub(super) fn allocate(log2: u32, generation: Option<&Arc<Generation>>) -> Option<Self> {
+        if log2 > MOST_BUCKETS_LOG2 {
+            return None;
+        }
+        let layout = Self::layout(log2)?;
+        // SAFETY: the layout holds a header at least, so its size is not zero.
+        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<Header<N>>();
+        let header = Header {
+            next: AtomicPtr::new(ptr::null_mut()),
+            cursor: AtomicUsize::new(0),
+            swept: AtomicUsize::new(0),
+            generation: generation.map_or_else(|| Arc::new(Generation::new()), Arc::clone),
+            log2,
+        };
+        // SAFETY: the block begins with room for a header (`layout`).
+        unsafe { start.write(header) };
+        // SAFETY: and holds the buckets behind it.
+        let base = unsafe { start.add(1) };
+        let table = Self { base: base.cast(), log2, life: PhantomData };
+        // Zero bytes are what `Bucket::new` makes of std's atomics; loom's must be told.
+        #[cfg(dogpile_loom)]
+        for i in 0..table.len() {
+            // SAFETY: the block holds `len` buckets after its header.
+            unsafe { table.base.add(i).write(Bucket::new()) };
+        }
+        Some(table)
+    }
+
+    /// As `allocate`, for a first table without which there is no cache.
+    pub(super) fn first(log2: u32) -> Self {
+        Self::allocate(log2, None).unwrap_or_else(|| {
+            handle_alloc_error(Self::layout(log2).unwrap_or_else(Layout::new::<Header<N>>));
+        })
+    }
+
+    #[inline]
+    pub(super) fn pack(self) -> *mut Bucket<N> {
+        self.base.as_ptr().map_addr(|address| address | self.log2 as usize)
+    }
+
+    /// # Safety
+    /// - `word` is one that `pack` made, of a table that is not freed during `'p`.
+    #[inline]
+    pub(super) unsafe fn unpack(word: *mut Bucket<N>) -> Self {
+        let log2 = (word.addr() & 63) as u32;
+        // SAFETY: the caller's promise: a packed word is an address above 63 with the logarithm in its low bits.
+        let base = unsafe { NonNull::new_unchecked(word.map_addr(|address| address & !63)) };
+        Self { base, log2, life: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn len(self) -> usize {
+        1 << self.log2
+    }
+
+    pub(super) fn log2(self) -> u32 {
+        self.log2
+    }
+
+    #[inline]
+    pub(super) fn mask(self) -> usize {
+        self.len() - 1
+    }
+
+    /// The bucket at `index`, modulo the table's size.
+    #[inline]
+    pub(super) fn bucket(self, index: usize) -> &'p Bucket<N> {
+        // SAFETY: the index is masked to the buckets that the block holds.
+        let bucket = unsafe { self.base.add(index & self.mask()) };
+        // SAFETY: buckets are initialised with their block, which lives for `'p` (`unpack`).
+        unsafe { bucket.as_ref() }
+    }
+
+    /// The header's address, which leads back to the table by `from_header`.
+    #[inline]
+    pub(super) fn header_ptr(self) -> NonNull<Header<N>> {
+        // SAFETY: every table has its header directly before bucket 0, in the same block (`allocate`).
+        unsafe { self.base.cast::<Header<N>>().sub(1) }
+    }
+
+    #[inline]
+    pub(super) fn header(self) -> &'p Header<N> {
+        // SAFETY: the table lives for `'p` (`unpack`).
+        unsafe { self.header_ptr().as_ref() }
+    }
+
+    /// # Safety
+    /// - `header` came from `header_ptr`, of a table that is not freed during `'p`.
+    pub(super) unsafe fn from_header(header: NonNull<Header<N>>) -> Self {
+        // SAFETY: the caller's promise.
+        let log2 = unsafe { header.as_ref() }.log2;
+        // SAFETY: bucket 0 lies directly behind the header.
+        let base = unsafe { header.add(1) }.cast();
+        Self { base, log2, life: PhantomData }
+    }
+
+    #[inline]
+    pub(super) fn generation(self) -> &'p Generation {
+        &self.header().generation
+    }
+
+    pub(super) fn shared_generation(self) -> &'p Arc<Generation> {
+        &self.header().generation
+    }
+
+    /// Frees the block and its chained buckets, not the nodes.
+    ///
+    /// # Safety
+    /// - Nobody else can reach the table any more, and nobody frees it but here.
+    pub(super) unsafe fn free(self) {
+        for i in 0..self.len() {
+            let mut at = self.bucket(i).overflow.load(Ordering::Relaxed);
+            while let Some(chained) = NonNull::new(at) {
+                // SAFETY: chained buckets come from `Bucket::boxed`, each is linked once, and the table is ours alone.
+                let chained = unsafe { Box::from_raw(chained.as_ptr()) };
+                at = chained.overflow.load(Ordering::Relaxed);
+            }
+        }
+        #[cfg(dogpile_loom)]
+        for i in 0..self.len() {
+            // SAFETY: the block holds `len` buckets, written by `allocate`, and nobody reaches them any more.
+            unsafe { self.base.add(i).drop_in_place() };
+        }
+        let start = self.header_ptr().as_ptr();
+        let layout = Self::layout(self.log2).expect("a table that exists has a layout");
+        // SAFETY: the header was written by `allocate` and is dropped once, here; buckets need no drop.
+        unsafe { start.drop_in_place() };
+        // SAFETY: the block was allocated with this layout, and nobody reaches it any more.
+        unsafe { dealloc(start.cast(), layout) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// C8: flags and version must never be taken for tags, nor a borrow carry a match out of the tags.
+    #[test]
+    fn c8_no_version_or_flag_looks_like_a_tag() {
+        let tag = tag_of(0xabcd_0123_4567_89ab);
+        for version in 0..1_u64 << 13 {
+            for flags in 0..8_u64 {
+                let high = (version * VERSION) | (flags << 48);
+                assert_eq!(Meta(high).matches(tag).count(), 0, "no tag set");
+                let full = Meta(high | (LOW_BYTES * u64::from(tag)));
+                assert_eq!(full.matches(tag).collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+                let last = Meta(high).with_tag(5, tag);
+                assert_eq!(last.matches(tag).collect::<Vec<_>>(), [5]);
+            }
+        }
+    }
+
+    #[test]
+    fn every_true_match_is_reported() {
+        for slot in 0..SLOTS {
+            for tag in 0x80..=0xff_u8 {
+                for other in (0..=0xff_u8).filter(|other| *other != tag) {
+                    let meta = (0..SLOTS)
+                        .fold(Meta(0), |meta, i| meta.with_tag(i, if i == slot { tag } else { other }));
+                    assert!(
+                        meta.matches(tag).any(|found| found == slot),
+                        "tag {tag:x} in slot {slot} among {other:x}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn versions_do_not_leak_into_flags() {
+        let mut meta = Meta(0).with_tag(0, 0x80).with_chain(true);
+        for _ in 0..1 << 14 {
+            meta = meta.locked().next_version();
+            assert!(!meta.is_locked() && !meta.is_migrated() && meta.has_chain() && meta.was_used(0));
+        }
+        assert!(meta.locked().migrated().is_migrated());
+    }
+}

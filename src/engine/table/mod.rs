@@ -1,0 +1,271 @@
+//! The index of one shard: a lock-free hash table of counted nodes.
+//!
+//! ```text
+//! word -> buckets of one table -> slot -> CachedValue
+//! ```
+//!
+//! Reads take no lock and write nothing shared: two dependent loads to the node. Replacing, removing and evicting are
+//! one compare-exchange of a slot. Only the insertion of a *new* key takes the bucket's lock bit, around a handful of
+//! loads and stores; a table grows bucket by bucket while it is used.
+//!
+//! | file | what |
+//! |---|---|
+//! | `node` | `CachedValue`, `Handle` |
+//! | `bucket` | the packed words, the block of memory of a table, the counters of a generation |
+//! | `mod` | searching |
+//! | `write` | replace, unlink, insert |
+//! | `grow` | migration to a table twice the size, `clear` |
+//! | `walk` | iteration, sweeping, and what becomes of garbage |
+//!
+//! # Invariants
+//! - **I1, one live slot a key.** The compare-exchange that takes the lock proves that no insert came since the scan,
+//!   as far as the tags tell; what matched the tag is looked at again under the lock (H2).
+//! - **I2, tags are right.** In a bucket that is not migrated every live slot has its tag in the meta word; a stale tag
+//!   only makes a false match.
+//! - **I3, retired once.** By the winner of the compare-exchange that unlinked it.
+//! - **I4, one way.** `node -> frozen -> moved` never reverts.
+//! - **I5, private children.** The two buckets that a bucket migrates to are written by its migrator alone until it is
+//!   MIGRATED: every writer migrates the home bucket first (R4).
+//! - **I7, no user code under a lock bit**, and no allocation.
+//! - **I9, silent reads.** `find` executes no read-modify-write and no fence.
+//!
+//! # Orderings
+//! | name       | where                                  | pairs with     | carries                                     |
+//! |------------|----------------------------------------|----------------|---------------------------------------------|
+//! | `WORD`     | load of `word`                         | `SWITCH`       | the table's header and buckets              |
+//! | `SWITCH`   | CAS or swap of `word`                  | `WORD`         | the same                                    |
+//! | `META`     | load of a meta word                    | `UNLOCK`       | slots and chain links stored before it      |
+//! | `LOCK`     | CAS that sets LOCK                     | `UNLOCK`       | all earlier holders' stores                 |
+//! | `UNLOCK`   | store of a meta word                   | `META`, `LOCK` | the holder's stores                         |
+//! | `READ`     | load of a slot                         | `PUBLISH`, `SWAP`, `LEAVE` | the node; after MOVED the child bucket |
+//! | `PUBLISH`  | store of a node into a slot            | `READ`         | the node                                    |
+//! | `SWAP`     | CAS of a slot, node → newer version    | `READ`         | the newer node                              |
+//! | `UNLINK`   | CAS of a slot, node → null             | nobody         | nothing; limbo orders what follows          |
+//! | `FREEZE`   | CAS of a slot, node → frozen           | nobody         | nothing; the node was read with `READ`      |
+//! | `LEAVE`    | store MOVED                            | `READ`         | the child bucket, `next`                    |
+//! | `LINK`     | store of a chain link, CAS of `next`   | `FOLLOW`       | the bucket or table behind it               |
+//! | `FOLLOW`   | load of a chain link or of `next`      | `LINK`         | the same                                    |
+//!
+//! # Progress
+//! Reads are wait-free but for the length of chains and of a running growth. Replace, remove and evict wait for a
+//! thread that sleeps inside the migration of the same bucket (its twelve-odd stores); an insert of a new key also for
+//! one that sleeps inside another insert into the same bucket. Nobody waits for anything else.
+//!
+//! # Source
+//! Tags in a control word with a SWAR test: Google's Swiss tables (M. Kulukundis, CppCon 2017). Incremental migration
+//! with frozen slots: C. Click, *A Lock-Free Wait-Free Hash Table*, 2007; our departures: a table's readers finish the
+//! old bucket before they follow a moved slot, a bucket's inserts are serialised by a bit, and progress is proven by
+//! a sweep over MIGRATED buckets and not by a counter, so that a sleeping helper holds nobody up.
+
+mod bucket;
+mod grow;
+mod node;
+mod walk;
+mod write;
+
+#[cfg(test)]
+mod progress_tests;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use bucket::Generation;
+pub use node::{CachedValue, Handle};
+pub(crate) use write::{Located, Unlinked};
+
+use super::reclaim::{Held, Limbo, Reclaim, Shared};
+use crate::sync::{AtomicPtr, Mutex, orderings};
+use bucket::{Bucket, Content, Meta, Node, Table, tag_of};
+use crossbeam_utils::CachePadded;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+orderings! { table:
+    WORD = Acquire, SWITCH = AcqRel, META = Acquire, LOCK = Acquire, UNLOCK = Release, READ = Acquire,
+    PUBLISH = Release, SWAP = Release, UNLINK = Relaxed, FREEZE = Relaxed, LEAVE = Release, LINK = Release,
+    FOLLOW = Acquire, NUMBER = Relaxed
+}
+
+/// The entries of one shard, found by hash and key.
+pub(crate) struct Index<K, V, R: Reclaim> {
+    /// Read by everyone, written when a table is replaced: alone on its lines.
+    word: CachePadded<AtomicPtr<Bucket<Node<K, V>>>>,
+    limbo: Limbo<R>,
+    /// Tables that `clear` replaced, whose nodes are still to be dropped. Readers never come here.
+    graveyard: Mutex<Vec<walk::Grave<K, V>>>,
+    /// Whether weights are accounted.
+    weighed: bool,
+    owns: PhantomData<CachedValue<K, V>>,
+}
+
+// SAFETY: threads that share an index share `&K` and `&V` (hence `Sync`), and any of them may drop a node (hence
+// `Send`). Its structure is atomics and a mutex; raw addresses in it are of nodes and tables it owns.
+unsafe impl<K: Send + Sync, V: Send + Sync, R: Reclaim> Send for Index<K, V, R> {}
+// SAFETY: as above.
+unsafe impl<K: Send + Sync, V: Send + Sync, R: Reclaim> Sync for Index<K, V, R> {}
+
+impl<K, V, R: Reclaim> Index<K, V, R> {
+    /// An empty index with room for about `entries`, which grows as needed.
+    pub(crate) fn new(entries: usize, weighed: bool) -> Self {
+        // At most four entries a bucket.
+        let log2 = (entries / 4).max(1).next_power_of_two().trailing_zeros();
+        Self {
+            word: CachePadded::new(AtomicPtr::new(Table::first(log2).pack())),
+            limbo: Limbo::new(),
+            graveyard: Mutex::new(Vec::new()),
+            weighed,
+            owns: PhantomData,
+        }
+    }
+
+    #[inline]
+    fn table<'p>(&'p self, _pin: &'p R::Pin) -> Table<'p, Node<K, V>> {
+        // SAFETY: `word` is always a packed table. One that is replaced is retired into our limbo by the thread that
+        // replaced it, so under a pin it lives as long as the pin (R2).
+        unsafe { Table::unpack(self.word.load(ord::WORD())) }
+    }
+
+    /// The table after `table`, once growth has begun.
+    #[inline]
+    fn after<'p>(&'p self, table: Table<'p, Node<K, V>>, _pin: &'p R::Pin) -> Option<Table<'p, Node<K, V>>> {
+        let next = table.header().next.load(ord::FOLLOW());
+        // SAFETY: `next` is null or a packed table; it is retired after `table`, which the pin protects.
+        (!next.is_null()).then(|| unsafe { Table::unpack(next) })
+    }
+
+    /// What the entries of now count. Under a running `clear` or growth it may be yesterday's.
+    pub(crate) fn generation<'p>(&'p self, pin: &'p R::Pin) -> &'p Generation {
+        self.table(pin).generation()
+    }
+
+    /// The entry with that hash and key, wherever it is.
+    #[inline]
+    pub(crate) fn find<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        let table = self.table(pin);
+        let bucket = table.bucket(hash as usize);
+        let meta = Meta(bucket.meta.load(ord::META()));
+        let mut moved = false;
+        for slot in meta.matches(tag_of(hash)) {
+            match Content::of(bucket.slots[slot].load(ord::READ())) {
+                Content::Live(node) | Content::Frozen(node) => {
+                    let node = self.shared(node, pin);
+                    if is_key(&node, hash, &eq) {
+                        return Some(node);
+                    }
+                }
+                // The key sought may still be in a later slot, or on the chain: they come first (C4).
+                Content::Moved => moved = true,
+                Content::Free => {}
+            }
+        }
+        if !moved && !meta.goes_on() {
+            return None;
+        }
+        self.find_further(table, hash, &eq, pin)
+    }
+
+    /// The same search over chains and tables.
+    #[cold]
+    #[inline(never)]
+    fn find_further<'p>(
+        &'p self,
+        mut table: Table<'p, Node<K, V>>,
+        hash: u64,
+        eq: &impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        loop {
+            let home = table.bucket(hash as usize);
+            let meta = Meta(home.meta.load(ord::META()));
+            let mut moved = meta.is_migrated();
+            if !moved {
+                let (mut bucket, mut tags) = (home, meta);
+                loop {
+                    for slot in tags.matches(tag_of(hash)) {
+                        match Content::of(bucket.slots[slot].load(ord::READ())) {
+                            Content::Live(node) | Content::Frozen(node) => {
+                                let node = self.shared(node, pin);
+                                if is_key(&node, hash, eq) {
+                                    return Some(node);
+                                }
+                            }
+                            Content::Moved => moved = true,
+                            Content::Free => {}
+                        }
+                    }
+                    let Some(chained) = meta.has_chain().then(|| self.chained(bucket, pin)).flatten() else {
+                        break;
+                    };
+                    bucket = chained;
+                    tags = Meta(bucket.meta.load(ord::META()));
+                }
+            }
+            if !moved {
+                return None;
+            }
+            table = self.after(table, pin).expect("a moved slot has a table that it moved to");
+        }
+    }
+
+    /// As `find`, held past the pin.
+    #[inline]
+    pub(crate) fn hold(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
+        // SAFETY: nodes of this index are retired into its own limbo, which lives as long as `self` is borrowed.
+        unsafe { Held::find::<R>(|pin, _| self.find(hash, eq, pin)) }
+    }
+
+    #[inline]
+    fn shared<'p>(&'p self, node: NonNull<Node<K, V>>, pin: &'p R::Pin) -> Shared<'p, Node<K, V>> {
+        // SAFETY: only called with what a slot held after `pin` was made; nodes are retired into our limbo (I3).
+        unsafe { Shared::new(node, pin) }
+    }
+
+    /// The bucket chained behind `bucket`.
+    fn chained<'p>(
+        &'p self,
+        bucket: &'p Bucket<Node<K, V>>,
+        _pin: &'p R::Pin,
+    ) -> Option<&'p Bucket<Node<K, V>>> {
+        // SAFETY: chained buckets are freed with their table, or retired when they are unlinked: the pin covers both.
+        unsafe { bucket.overflow.load(ord::FOLLOW()).as_ref() }
+    }
+
+    /// Asks the processor for the bucket of `hash`.
+    pub(crate) fn prefetch_bucket(&self, hash: u64, pin: &R::Pin) {
+        prefetch(std::ptr::from_ref(self.table(pin).bucket(hash as usize)));
+    }
+
+    /// Asks the processor for the first node that `hash` may mean.
+    pub(crate) fn prefetch_node(&self, hash: u64, pin: &R::Pin) {
+        let bucket = self.table(pin).bucket(hash as usize);
+        let meta = Meta(bucket.meta.load(ord::META()));
+        if let Some(slot) = meta.matches(tag_of(hash)).next()
+            && let Content::Live(node) = Content::of(bucket.slots[slot].load(ord::READ()))
+        {
+            prefetch(node.as_ptr());
+        }
+    }
+}
+
+#[inline]
+fn is_key<K, V>(node: &CachedValue<K, V>, hash: u64, eq: impl Fn(&K) -> bool) -> bool {
+    // Comparing small keys is cheaper than comparing the hashes first.
+    let costly = const { size_of::<K>() > 16 || std::mem::needs_drop::<K>() };
+    (!costly || node.hash() == hash) && eq(node.key())
+}
+
+#[inline]
+fn prefetch<T>(address: *const T) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    // SAFETY: a prefetch reads nothing and faults on no address.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(all(target_arch = "x86_64", not(miri))))]
+    let _ = address;
+}

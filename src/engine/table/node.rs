@@ -1,0 +1,343 @@
+//! [`CachedValue`], the node that a slot points to, and [`Handle`], the counted pointer that users keep.
+//!
+//! # Invariants
+//! - **N1, counted.** A node lives as long as its count is above zero. The table owns one reference, taken back when
+//!   its grace period is over and no hazard slot names the node; each handle owns one more.
+//! - **N2, frozen.** Key, value, hash and weight are written before the node is published and never after.
+//! - **N3, no revival.** The count is raised only by someone under whose eyes it can't be zero: the owner of a handle,
+//!   or a thread whose pin or hazard slot keeps the table's reference.
+//!
+//! # Layout
+//! ```text
+//! | strong 4 | ticket 2 | reuse 1 | - 1 | hash 8 | expiry 8 | idle 8 | weight 4 | key | value |
+//! ```
+//!
+//! # Orderings
+//! | name      | where                         | pairs with | carries                                            |
+//! |-----------|-------------------------------|------------|----------------------------------------------------|
+//! | `RELEASE` | fetch-sub of the count        | `LAST`     | the owner's reads of the node                      |
+//! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
+//!
+//! All else in the header is `Relaxed`: `reuse` and `ticket` are hints of the eviction policy; a deadline decides by
+//! its own value only, and travels to no other location.
+
+use crate::engine::reclaim::{Counted, Shared};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
+use crate::time::Instant;
+use std::fmt;
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+
+orderings! { node: RELEASE = Release, LAST = Acquire }
+
+/// Beyond this many references the process is ended, as `std`'s `Arc` does: a count that wrapped would free the node
+/// under its owners.
+const TOO_MANY: u32 = u32::MAX / 2;
+/// `reuse` stops here.
+const MOST_REUSE: u8 = 3;
+
+/// One version of one entry: a key, its value, and what the cache knows of them.
+///
+/// Replacing a value makes a new `CachedValue`; this one does not change any more, except for its deadline.
+#[repr(C)]
+pub struct CachedValue<K, V> {
+    strong: AtomicU32,
+    /// Distinguishes this key's stay in the cache from earlier ones: tokens of the eviction policy carry it.
+    ticket: AtomicU16,
+    reuse: AtomicU8,
+    hash: u64,
+    expiry: AtomicU64,
+    idle: AtomicU64,
+    weight: u32,
+    key: K,
+    value: V,
+}
+
+impl<K, V> CachedValue<K, V> {
+    pub(crate) fn new(hash: u64, key: K, value: V, weight: u32, expiry: Instant, idle: Instant) -> Self {
+        Self {
+            strong: AtomicU32::new(1),
+            ticket: AtomicU16::new(0),
+            reuse: AtomicU8::new(0),
+            hash,
+            expiry: AtomicU64::new(expiry.as_nanos()),
+            idle: AtomicU64::new(idle.as_nanos()),
+            weight,
+            key,
+            value,
+        }
+    }
+
+    /// The entry's key.
+    pub fn key(&self) -> &K {
+        &self.key
+    }
+
+    /// The entry's value.
+    pub fn value(&self) -> &V {
+        &self.value
+    }
+
+    /// What the cache's weigher said of the entry when it was inserted; 1 where there is no weigher.
+    pub fn weight(&self) -> u32 {
+        self.weight
+    }
+
+    /// When the entry expires at the latest, on the cache's clock; `None`: never. A time to idle may end it earlier.
+    pub fn expires_at(&self) -> Option<Instant> {
+        let at = self.expiry();
+        (at != Instant::FAR_FUTURE).then_some(at)
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn expiry(&self) -> Instant {
+        Instant::from_nanos(self.expiry.load(Ordering::Relaxed))
+    }
+
+    /// Moves the deadline, unless the entry had expired by `now`. A compare-exchange, so that of two who move it at
+    /// once neither is lost half-way, and nothing that has expired comes back.
+    pub(crate) fn set_expiry(&self, at: Instant, now: Instant) -> bool {
+        let mut seen = self.expiry.load(Ordering::Relaxed);
+        loop {
+            if seen <= now.as_nanos() {
+                return false;
+            }
+            match self.expiry.compare_exchange(seen, at.as_nanos(), Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(other) => seen = other,
+            }
+        }
+    }
+
+    /// Whether neither deadline can ever be reached: then no clock need be read.
+    #[inline]
+    pub(crate) fn is_timeless(&self) -> bool {
+        self.expiry.load(Ordering::Relaxed) & self.idle.load(Ordering::Relaxed) == u64::MAX
+    }
+
+    pub(crate) fn is_expired(&self, now: Instant) -> bool {
+        let now = now.as_nanos();
+        self.expiry.load(Ordering::Relaxed) <= now || self.idle.load(Ordering::Relaxed) <= now
+    }
+
+    /// Puts the idle deadline off to `until`, if that is at least `step` later than it is. A racing store may take a
+    /// little of it back, never more than `step` and the race's own length.
+    pub(crate) fn extend_idle(&self, until: Instant, step: u64) {
+        if until.as_nanos().saturating_sub(self.idle.load(Ordering::Relaxed)) > step {
+            self.idle.store(until.as_nanos(), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts a use, up to three. In steady state a load: a hot entry's line is not written.
+    #[inline]
+    pub(crate) fn reuse_again(&self) {
+        let seen = self.reuse.load(Ordering::Relaxed);
+        if seen < MOST_REUSE {
+            self.reuse.store(seen + 1, Ordering::Relaxed);
+        }
+    }
+
+    pub(crate) fn reuse(&self) -> u8 {
+        self.reuse.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_reuse(&self, reuse: u8) {
+        self.reuse.store(reuse, Ordering::Relaxed);
+    }
+
+    pub(crate) fn ticket(&self) -> u16 {
+        self.ticket.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_ticket(&self, ticket: u16) {
+        self.ticket.store(ticket, Ordering::Relaxed);
+    }
+
+    pub(crate) fn into_parts(self) -> (K, V) {
+        (self.key, self.value)
+    }
+}
+
+// SAFETY: a raised count is one more reference (N1), which only `release` takes back.
+unsafe impl<K, V> Counted for CachedValue<K, V> {
+    fn retain(&self) {
+        // Relaxed: the caller already sees the node whole (N3).
+        if self.strong.fetch_add(1, Ordering::Relaxed) >= TOO_MANY {
+            std::process::abort();
+        }
+    }
+
+    unsafe fn release(node: NonNull<Self>) {
+        // SAFETY: the caller's reference keeps the node alive up to here (N1).
+        if unsafe { node.as_ref() }.strong.fetch_sub(1, ord::RELEASE()) == 1 {
+            fence(ord::LAST());
+            // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST). Nodes
+            // come from `Box` only (`Handle::new`, `NewNode`).
+            drop(unsafe { Box::from_raw(node.as_ptr()) });
+        }
+    }
+}
+
+impl<K, V> fmt::Debug for CachedValue<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Neither key nor value: they may be secrets, and need not be `Debug`.
+        f.debug_struct("CachedValue")
+            .field("weight", &self.weight)
+            .field("expires_at", &self.expires_at())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A counted pointer to a [`CachedValue`], one word wide: `Arc<CachedValue>` without the weak count.
+///
+/// Keeps the value alive whatever happens to the cache, crosses threads and awaits, and derefs to the value. Cloning
+/// costs one atomic increment; where a borrow will do, [`Cache::get`](crate::Cache::get) costs none.
+///
+/// It is an [`arc_swap::RefCnt`], so a hot entry can be followed through an `ArcSwap` at 1 ns a look:
+///
+/// ```
+/// use arc_swap::ArcSwapAny;
+/// use dogpile::{Cache, Handle};
+///
+/// let cache = Cache::new(10);
+/// cache.insert("config", 1);
+/// let hot: ArcSwapAny<Handle<&str, i32>> = ArcSwapAny::new(cache.get_handle("config").unwrap());
+/// cache.insert("config", 2);
+/// assert_eq!(**hot.load(), 1, "a handle is one version");
+/// hot.store(cache.get_handle("config").unwrap());
+/// assert_eq!(**hot.load(), 2);
+/// ```
+pub struct Handle<K, V> {
+    node: NonNull<CachedValue<K, V>>,
+    owns: PhantomData<CachedValue<K, V>>,
+}
+
+// SAFETY: handles on several threads share `&K` and `&V` (hence `Sync`), and the last one, on any thread, drops both
+// (hence `Send`). The header is atomics.
+unsafe impl<K: Send + Sync, V: Send + Sync> Send for Handle<K, V> {}
+// SAFETY: as above; `&Handle` gives a handle by `clone`.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Handle<K, V> {}
+
+impl<K, V> Handle<K, V> {
+    pub(crate) fn new(node: Box<CachedValue<K, V>>) -> Self {
+        Self { node: NonNull::from(Box::leak(node)), owns: PhantomData }
+    }
+
+    /// One more reference to a node that is protected (N3).
+    pub(crate) fn share(node: Shared<'_, CachedValue<K, V>>) -> Self {
+        node.retain();
+        Self { node: node.as_non_null(), owns: PhantomData }
+    }
+
+    /// Takes over a reference.
+    ///
+    /// # Safety
+    /// - The caller owns one reference to `node` and gives it up.
+    pub(crate) unsafe fn from_raw(node: *mut CachedValue<K, V>) -> Self {
+        Self { node: NonNull::new(node).expect("a reference is not null"), owns: PhantomData }
+    }
+
+    pub(super) fn as_ptr(&self) -> *mut CachedValue<K, V> {
+        self.node.as_ptr()
+    }
+
+    /// The entry's key.
+    pub fn key(&self) -> &K {
+        &self.entry().key
+    }
+
+    /// The entry's value.
+    pub fn value(&self) -> &V {
+        &self.entry().value
+    }
+
+    /// The whole entry: key, value, weight, deadline.
+    pub fn entry(&self) -> &CachedValue<K, V> {
+        // SAFETY: this handle's own reference keeps the node alive (N1).
+        unsafe { self.node.as_ref() }
+    }
+
+    /// Whether both handles are one version of one entry.
+    #[must_use]
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.node == other.node
+    }
+
+    /// The key and the value themselves, if this is the only reference.
+    ///
+    /// # Errors
+    /// Gives the handle back if there are others: the cache counts as one until it has let go of the entry, which it
+    /// does at its own time.
+    ///
+    /// ```
+    /// use dogpile::Cache;
+    ///
+    /// let nothing_fits = Cache::new(0);
+    /// let refused = nothing_fits.insert("key", String::from("value")).expect("capacity 0 keeps nothing");
+    /// assert_eq!(refused.try_unwrap().unwrap(), ("key", String::from("value")));
+    /// ```
+    pub fn try_unwrap(self) -> Result<(K, V), Self> {
+        // Relaxed on failure: nothing was learnt. Acquire on success: all former owners' reads come first.
+        let strong = &self.entry().strong;
+        if strong.compare_exchange(1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return Err(self);
+        }
+        let node = self.node.as_ptr();
+        std::mem::forget(self);
+        // SAFETY: the count went from this handle's one to zero, so nobody else has it, and nobody can raise it (N3).
+        Ok(unsafe { Box::from_raw(node) }.into_parts())
+    }
+}
+
+impl<K, V> Clone for Handle<K, V> {
+    fn clone(&self) -> Self {
+        self.entry().retain();
+        Self { node: self.node, owns: PhantomData }
+    }
+}
+
+impl<K, V> Drop for Handle<K, V> {
+    fn drop(&mut self) {
+        // SAFETY: gives up this handle's own reference, once.
+        unsafe { CachedValue::release(self.node) }
+    }
+}
+
+impl<K, V> Deref for Handle<K, V> {
+    type Target = V;
+    fn deref(&self) -> &V {
+        self.value()
+    }
+}
+
+impl<K, V> fmt::Debug for Handle<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(self.entry()).finish()
+    }
+}
+
+// SAFETY: `into_ptr` and `from_ptr` move the one reference through the pointer, `as_ptr` leaves it; the pointer is the
+// same for all clones, and none of the three can panic. The node stays put (it is boxed).
+unsafe impl<K, V> arc_swap::RefCnt for Handle<K, V> {
+    type Base = CachedValue<K, V>;
+
+    fn into_ptr(me: Self) -> *mut Self::Base {
+        let node = me.node.as_ptr();
+        std::mem::forget(me);
+        node
+    }
+
+    fn as_ptr(me: &Self) -> *mut Self::Base {
+        me.node.as_ptr()
+    }
+
+    unsafe fn from_ptr(ptr: *const Self::Base) -> Self {
+        // SAFETY: the caller's promise: `ptr` came from `into_ptr`, so it is not null and carries one reference.
+        let node = unsafe { NonNull::new_unchecked(ptr.cast_mut()) };
+        Self { node, owns: PhantomData }
+    }
+}

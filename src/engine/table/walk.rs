@@ -1,0 +1,342 @@
+//! Walking over entries: iteration, the sweep for expired ones, and the freeing of garbage.
+//!
+//! # Iteration
+//! A cursor counts in reversed binary (as Redis' SCAN does): when the table doubles, the buckets already seen are
+//! exactly those whose prefix was counted, so no entry that stays is missed or repeated. A bucket that is moving is
+//! read first, its children after it, and what was met twice is told apart by its address (M2). Source: P. Noordhuis,
+//! Redis `dictScan`, 2012; our departure: one table, whose moved buckets lead to the next.
+//!
+//! # Garbage
+//! A migrated table holds no node: its pages are freed. A table that `clear` replaced holds all its nodes, and perhaps
+//! a next table: only here, when all users of it have gone, its `next` is looked at (H7), and its nodes are dropped in
+//! slices, by later writes or by `Cache::run_pending`.
+
+use super::bucket::{Bucket, Content, Header, Meta, Node, SLOTS, Table};
+use super::write::{Occupied, Unlinked};
+use super::{CachedValue, Handle, Index, ord};
+use crate::engine::reclaim::{Garbage, Reclaim, Shared};
+use crate::sync::{is_panicking, lock};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::ptr::{self, NonNull};
+
+/// What a retired address is, in its low bits. Everything retired is aligned to 8.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// A node, its table reference to be taken back. Zero, so that limbo compares it with hazard slots as it is.
+    Node = 0,
+    Bucket = 1,
+    /// A table all of whose slots are moved.
+    Migrated = 2,
+    /// A table that `clear` took away.
+    Dead = 3,
+}
+
+/// A dead table on its way out.
+pub(super) struct Grave<K, V> {
+    header: NonNull<Header<Node<K, V>>>,
+    /// The first bucket whose nodes are still there.
+    at: usize,
+}
+
+/// How many buckets of a dead table are emptied at a time.
+const SLICE: usize = 512;
+/// How many bags are freed at a time.
+const BAGS: usize = 4;
+
+impl<K, V, R: Reclaim> Index<K, V, R> {
+    /// Collects handles of the entries in the buckets that `cursor` means, and returns the next cursor, 0 at the end.
+    pub(crate) fn scan(&self, cursor: u64, pin: &R::Pin, found: &mut Vec<Handle<K, V>>) -> u64 {
+        let table = self.table(pin);
+        let first = found.len();
+        self.gather(table, cursor as usize, pin, &mut |node| {
+            if !found[first..].iter().any(|seen| ptr::eq(seen.as_ptr(), node.as_ptr())) {
+                found.push(Handle::share(node));
+            }
+        });
+        // Count up from the top bit downwards.
+        let counted = (cursor | !(table.mask() as u64)).reverse_bits().wrapping_add(1);
+        counted.reverse_bits()
+    }
+
+    fn gather<'p>(
+        &'p self,
+        table: Table<'p, Node<K, V>>,
+        index: usize,
+        pin: &'p R::Pin,
+        visit: &mut impl FnMut(Shared<'p, CachedValue<K, V>>),
+    ) {
+        let home = table.bucket(index);
+        let meta = Meta(home.meta.load(ord::META()));
+        let mut moved = meta.is_migrated();
+        let mut bucket = (!moved).then_some(home);
+        while let Some(here) = bucket {
+            for slot in &here.slots {
+                match Content::of(slot.load(ord::READ())) {
+                    Content::Live(node) | Content::Frozen(node) => visit(self.shared(node, pin)),
+                    Content::Moved => moved = true,
+                    Content::Free => {}
+                }
+            }
+            bucket = meta.has_chain().then(|| self.chained(here, pin)).flatten();
+        }
+        if moved {
+            let next = self.after(table, pin).expect("a moved slot has a table that it moved to");
+            self.gather(next, index & table.mask(), pin, visit);
+            self.gather(next, (index & table.mask()) + table.len(), pin, visit);
+        }
+    }
+
+    /// Looks at the next slots of a hand that goes round the table, and takes out what `is_over` names: `least` slots, and
+    /// two more for each that it finds, up to `most`.
+    pub(crate) fn sweep<'p>(
+        &'p self,
+        least: usize,
+        most: usize,
+        pin: &'p R::Pin,
+        is_over: impl Fn(&CachedValue<K, V>) -> bool,
+        mut take: impl FnMut(Unlinked<'p, K, V, R>),
+    ) {
+        let table = self.table(pin);
+        if self.after(table, pin).is_some() {
+            // A growing table is swept when it has grown: its slots are about to move.
+            return;
+        }
+        let hand = &table.generation().hand;
+        let mut left = least;
+        for _ in 0..most {
+            if left == 0 {
+                return;
+            }
+            left -= 1;
+            // A load and a store: two sweeps that meet look at a slot twice, and no more.
+            let at = hand.load(ord::NUMBER());
+            hand.store(at.wrapping_add(1), ord::NUMBER());
+            let home = table.bucket(at / SLOTS);
+            let mut bucket = Some(home);
+            while let Some(here) = bucket {
+                let slot = &here.slots[at % SLOTS];
+                if let Content::Live(node) = Content::of(slot.load(ord::READ())) {
+                    let node = self.shared(node, pin);
+                    if is_over(&node)
+                        && let Some(unlinked) = Occupied::at(self, table, slot, node, pin).unlink()
+                    {
+                        take(unlinked);
+                        left += 2;
+                    }
+                }
+                bucket = self.chained(here, pin);
+            }
+        }
+    }
+
+    /// How many slots a whole round of the sweep has.
+    pub(crate) fn round(&self, pin: &R::Pin) -> usize {
+        self.table(pin).len() * SLOTS
+    }
+
+    pub(super) fn retire(&self, kind: Kind, address: *mut (), weight: u64, heavy: u64, pin: &R::Pin) {
+        let item = Garbage(address.map_addr(|address| address | kind as usize));
+        let population = usize::try_from(self.generation(pin).entries()).unwrap_or(usize::MAX);
+        // SAFETY: our callers unlinked what they retire by the one compare-exchange, swap or locked store that could
+        // (I3), under this pin.
+        unsafe { self.limbo.retire(item, weight, heavy, population, pin) };
+    }
+
+    pub(super) fn retire_table<'p>(&'p self, kind: Kind, table: Table<'p, Node<K, V>>, pin: &'p R::Pin) {
+        // The header's address has room for the kind, and leads back to the table.
+        self.retire(kind, table.header_ptr().as_ptr().cast(), 0, 0, pin);
+    }
+
+    /// Whether enough garbage has come together to look after.
+    #[inline]
+    pub(crate) fn has_due(&self) -> bool {
+        self.limbo.has_due()
+    }
+
+    /// How many objects are retired and not yet freed.
+    pub(crate) fn garbage(&self, pin: &R::Pin) -> usize {
+        self.limbo.len(pin)
+    }
+
+    /// How many dead tables still hold entries.
+    pub(crate) fn graves(&self) -> usize {
+        lock(&self.graveyard).len()
+    }
+
+    /// Makes everything retired so far wait for a grace period of its own instead of for more garbage.
+    pub(crate) fn seal(&self) {
+        let pin = R::pin();
+        self.limbo.flush(usize::MAX, &pin);
+    }
+
+    /// Frees what is due: drops keys and values, so it runs user code. Not to be called under a pin or a lock.
+    ///
+    /// `freed` gets the table's reference of each node; `cleared` that of those that a `clear` took away.
+    pub(crate) fn collect(&self, mut freed: impl FnMut(Handle<K, V>), mut cleared: impl FnMut(Handle<K, V>)) {
+        self.free(self.limbo.take(BAGS), &mut freed);
+        let Some(grave) = lock(&self.graveyard).pop() else { return };
+        let (nodes, rest) = self.exhume(grave, SLICE);
+        if let Some(rest) = rest {
+            lock(&self.graveyard).push(rest);
+        }
+        // A guard may still hold one of them: those go through limbo once more.
+        for node in self.limbo.unheld(nodes) {
+            // SAFETY: the node sat in a dead table, with that table's reference, and nobody holds it by a slot.
+            cleared(unsafe { Handle::from_raw(node.0.cast()) });
+        }
+    }
+
+    fn free(&self, due: Vec<Garbage>, freed: &mut impl FnMut(Handle<K, V>)) {
+        for Garbage(address) in due {
+            let plain = address.map_addr(|address| address & !7);
+            match address.addr() & 7 {
+                // SAFETY: a retired node carries the table's reference, and nobody can reach it but by counts of
+                // their own (R2, R3).
+                0 => freed(unsafe { Handle::from_raw(plain.cast()) }),
+                // SAFETY: a chained bucket that was taken out of its chain, came from `Bucket::boxed`, and is past
+                // its grace period. It holds no node.
+                1 => drop(unsafe { Box::from_raw(plain.cast::<Bucket<Node<K, V>>>()) }),
+                kind => {
+                    // SAFETY: what was retired is not null.
+                    let header = unsafe { NonNull::new_unchecked(plain.cast::<Header<Node<K, V>>>()) };
+                    if kind == Kind::Migrated as usize {
+                        // SAFETY: a retired table past its grace period is ours alone.
+                        let table = unsafe { Table::from_header(header) };
+                        // SAFETY: the same; its nodes have moved on.
+                        unsafe { table.free() };
+                    } else {
+                        lock(&self.graveyard).push(Grave { header, at: 0 });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes the nodes out of the next `most` buckets of a dead table, and frees it when it is empty.
+    fn exhume(&self, mut grave: Grave<K, V>, most: usize) -> (Vec<Garbage>, Option<Grave<K, V>>) {
+        // SAFETY: the grave's table is dead, past its grace period, and freed only below.
+        let table = unsafe { Table::from_header(grave.header) };
+        let mut nodes = Vec::new();
+        let stop = table.len().min(grave.at.saturating_add(most));
+        for i in grave.at..stop {
+            let mut bucket = Some(table.bucket(i));
+            while let Some(here) = bucket {
+                for slot in &here.slots {
+                    if let Content::Live(node) | Content::Frozen(node) = Content::of(slot.load(ord::READ())) {
+                        nodes.push(Garbage(node.as_ptr().cast()));
+                    }
+                }
+                // SAFETY: chained buckets of a dead table are freed with it.
+                bucket = unsafe { here.overflow.load(ord::FOLLOW()).as_ref() };
+            }
+        }
+        grave.at = stop;
+        if stop < table.len() {
+            return (nodes, Some(grave));
+        }
+        let next = table.header().next.load(ord::FOLLOW());
+        // SAFETY: its nodes are out, its chains go with it, and nobody else knows it.
+        unsafe { table.free() };
+        if next.is_null() {
+            return (nodes, None);
+        }
+        // SAFETY: a dead table's next is a packed table that is dead with it.
+        let next: Table<'_, Node<K, V>> = unsafe { Table::unpack(next) };
+        (nodes, Some(Grave { header: next.header_ptr(), at: 0 }))
+    }
+}
+
+#[cfg(any(test, fuzzing, dogpile_loom))]
+impl<K, V, R: Reclaim> Index<K, V, R> {
+    /// Checks the invariants of an index at rest, and returns its entries.
+    pub(crate) fn validate(&self, pin: &R::Pin, weighed: bool) -> Vec<Handle<K, V>> {
+        use super::bucket::tag_of;
+        let table = self.table(pin);
+        let mut nodes: Vec<Handle<K, V>> = Vec::new();
+        let next = self.after(table, pin);
+        for (table, is_old) in [(Some(table), true), (next, false)] {
+            let Some(table) = table else { continue };
+            for i in 0..table.len() {
+                let home = table.bucket(i);
+                let meta = Meta(home.meta.load(ord::META()));
+                assert!(!meta.is_locked(), "at rest no bucket is locked");
+                assert!(
+                    !meta.is_migrated() || (is_old && next.is_some()),
+                    "only a growing table has migrated buckets"
+                );
+                assert_eq!(
+                    meta.has_chain(),
+                    !home.overflow.load(ord::FOLLOW()).is_null(),
+                    "H5: CHAIN tells of a chain"
+                );
+                let mut bucket = Some((home, meta));
+                while let Some((here, tags)) = bucket {
+                    for (slot, content) in here.slots.iter().enumerate() {
+                        match Content::of(content.load(ord::READ())) {
+                            Content::Free => {
+                                assert!(!meta.is_migrated(), "I4: a migrated bucket's slots are moved")
+                            }
+                            Content::Moved => assert!(meta.is_migrated(), "at rest no bucket is half moved"),
+                            Content::Frozen(_) => panic!("I4: at rest nothing is frozen"),
+                            Content::Live(node) => {
+                                let node = self.shared(node, pin);
+                                let hash = node.hash();
+                                assert!(
+                                    ptr::eq(table.bucket(hash as usize), home),
+                                    "a node is in its home bucket"
+                                );
+                                assert!(
+                                    tags.matches(tag_of(hash)).any(|found| found == slot),
+                                    "I2: its tag is right"
+                                );
+                                nodes.push(Handle::share(node));
+                            }
+                        }
+                    }
+                    let chained = self.chained(here, pin);
+                    bucket = chained.map(|chained| (chained, Meta(chained.meta.load(ord::META()))));
+                }
+            }
+        }
+        let generation = table.generation();
+        assert_eq!(generation.entries(), nodes.len() as u64, "I8: the count is exact at rest");
+        if weighed {
+            let weight: u64 = nodes.iter().map(|node| u64::from(node.entry().weight())).sum();
+            assert_eq!(generation.weight(), weight, "I8: the weight is exact at rest");
+        }
+        nodes
+    }
+}
+
+impl<K, V, R: Reclaim> Drop for Index<K, V, R> {
+    fn drop(&mut self) {
+        // Nobody borrows the index any more, so nobody is pinned in it or holds a node by a slot. A destructor that
+        // panics must not keep the others from running.
+        let mut first_panic = None;
+        let mut release = |handle: Handle<K, V>| {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(handle))) {
+                first_panic.get_or_insert(panic);
+            }
+        };
+        let garbage = self.limbo.drain();
+        self.free(garbage, &mut release);
+        let word = self.word.load(ord::WORD());
+        // SAFETY: the word is a packed table; `&mut self`, so it is ours alone.
+        let table: Table<'_, Node<K, V>> = unsafe { Table::unpack(word) };
+        let mut graves = std::mem::take(&mut *lock(&self.graveyard));
+        graves.push(Grave { header: table.header_ptr(), at: 0 });
+        while let Some(grave) = graves.pop() {
+            let (nodes, rest) = self.exhume(grave, SLICE);
+            graves.extend(rest);
+            for Garbage(node) in nodes {
+                // SAFETY: the table's reference to a node of a table that is gone.
+                release(unsafe { Handle::from_raw(node.cast()) });
+            }
+        }
+        if let Some(panic) = first_panic
+            && !is_panicking()
+        {
+            resume_unwind(panic);
+        }
+    }
+}

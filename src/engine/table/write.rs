@@ -1,0 +1,426 @@
+//! Writing: where an entry is, or would go, and the one compare-exchange that changes it.
+
+use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, tag_of};
+use super::walk::Kind;
+use super::{CachedValue, Generation, Handle, Index, ord};
+use crate::engine::reclaim::{Reclaim, Shared};
+use crate::sync::{AtomicPtr, Backoff};
+use std::ptr;
+
+/// Whether a search may wait for a migrator or inserter that is inside its few stores.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    Wait,
+    /// Never: an evictor must not make an unrelated insert wait (H9).
+    Try,
+}
+
+/// Where a key is.
+pub(crate) enum Located<'p, K, V, R: Reclaim> {
+    Occupied(Occupied<'p, K, V, R>),
+    Vacant(Vacant<'p, K, V, R>),
+    /// Being moved to the next table just now. Never the answer to a search that may wait.
+    Busy,
+}
+
+/// A slot and the node it held.
+pub(crate) struct Occupied<'p, K, V, R: Reclaim> {
+    index: &'p Index<K, V, R>,
+    pin: &'p R::Pin,
+    table: Table<'p, Node<K, V>>,
+    slot: &'p AtomicPtr<Node<K, V>>,
+    node: Shared<'p, CachedValue<K, V>>,
+}
+
+/// A bucket without the key, as of its meta word, and where the key would go.
+pub(crate) struct Vacant<'p, K, V, R: Reclaim> {
+    index: &'p Index<K, V, R>,
+    pin: &'p R::Pin,
+    table: Table<'p, Node<K, V>>,
+    home: &'p Bucket<Node<K, V>>,
+    meta: Meta,
+    hash: u64,
+    rejected: Rejected<K, V>,
+    room: Room<'p, K, V>,
+    /// A chained bucket without entries, to be unlinked on this occasion (H5).
+    hollow: Option<&'p Bucket<Node<K, V>>>,
+}
+
+enum Room<'p, K, V> {
+    Slot(&'p Bucket<Node<K, V>>, usize),
+    /// Everything is full: a new bucket behind this one, the last.
+    Behind(&'p Bucket<Node<K, V>>),
+}
+
+/// What the slots with a matching tag held, in the order of the search.
+struct Rejected<K, V> {
+    first: [*mut Node<K, V>; SLOTS],
+    len: usize,
+    /// Only keys with equal hashes come here.
+    more: Vec<*mut Node<K, V>>,
+}
+
+impl<K, V> Rejected<K, V> {
+    fn new() -> Self {
+        Self { first: [ptr::null_mut(); SLOTS], len: 0, more: Vec::new() }
+    }
+
+    fn push(&mut self, raw: *mut Node<K, V>) {
+        match self.first.get_mut(self.len) {
+            Some(place) => *place = raw,
+            None => self.more.push(raw),
+        }
+        self.len += 1;
+    }
+
+    fn get(&self, i: usize) -> Option<*mut Node<K, V>> {
+        if i >= self.len {
+            return None;
+        }
+        self.first.get(i).or_else(|| self.more.get(i - SLOTS)).copied()
+    }
+}
+
+/// A node that this thread has unlinked, and must let go of.
+#[must_use = "an unlinked node that is not retired leaks"]
+pub(crate) struct Unlinked<'p, K, V, R: Reclaim> {
+    index: &'p Index<K, V, R>,
+    pin: &'p R::Pin,
+    node: Shared<'p, CachedValue<K, V>>,
+}
+
+impl<'p, K, V, R: Reclaim> Unlinked<'p, K, V, R> {
+    /// Gives the table's reference to limbo, and a reference of their own to whoever wants one.
+    pub(crate) fn retire(self) {
+        let generation = self.index.generation(self.pin);
+        let heavy = if self.index.weighed { generation.weight() / 16 + 1 } else { 0 };
+        let weight = u64::from(self.node.weight());
+        self.index.retire(Kind::Node, self.node.as_ptr().cast(), weight, heavy, self.pin);
+    }
+
+    pub(crate) fn handle(&self) -> Handle<K, V> {
+        Handle::share(self.node)
+    }
+}
+
+impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
+    pub(super) fn at(
+        index: &'p Index<K, V, R>,
+        table: Table<'p, Node<K, V>>,
+        slot: &'p AtomicPtr<Node<K, V>>,
+        node: Shared<'p, CachedValue<K, V>>,
+        pin: &'p R::Pin,
+    ) -> Self {
+        Self { index, pin, table, slot, node }
+    }
+
+    pub(crate) fn node(&self) -> Shared<'p, CachedValue<K, V>> {
+        self.node
+    }
+
+    pub(crate) fn generation(&self) -> &'p Generation {
+        self.table.generation()
+    }
+
+    /// Puts a newer version in this one's place.
+    ///
+    /// # Errors
+    /// Gives the newer version back if the slot no longer holds this one.
+    pub(crate) fn replace(
+        self,
+        newer: Box<CachedValue<K, V>>,
+    ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Box<CachedValue<K, V>>> {
+        let generation = self.table.generation();
+        // The newer version stays in the eviction policy's books where this one is.
+        newer.set_ticket(self.node.ticket());
+        newer.set_reuse(self.node.reuse());
+        let gain = i64::from(newer.weight()) - i64::from(self.node.weight());
+        if self.index.weighed && gain > 0 {
+            generation.add_weight(gain);
+        }
+        let newer = Box::into_raw(newer);
+        match self.slot.compare_exchange(self.node.as_ptr(), newer, ord::SWAP(), ord::NUMBER()) {
+            Ok(_) => {
+                if self.index.weighed && gain < 0 {
+                    generation.add_weight(gain);
+                }
+                let old = Unlinked { index: self.index, pin: self.pin, node: self.node };
+                let newer = ptr::NonNull::new(newer).expect("a box is not null");
+                Ok((old, self.index.shared(newer, self.pin)))
+            }
+            Err(_) => {
+                if self.index.weighed && gain > 0 {
+                    generation.add_weight(-gain);
+                }
+                // SAFETY: it came from the box above and was not published.
+                Err(unsafe { Box::from_raw(newer) })
+            }
+        }
+    }
+
+    /// Takes the entry out, if the slot still holds this very version.
+    pub(crate) fn unlink(&self) -> Option<Unlinked<'p, K, V, R>> {
+        self.slot
+            .compare_exchange(self.node.as_ptr(), ptr::null_mut(), ord::UNLINK(), ord::NUMBER())
+            .is_ok()
+            .then(|| self.index.unlinked(self.table, self.node, self.pin))
+    }
+}
+
+impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
+    pub(crate) fn generation(&self) -> &'p Generation {
+        self.table.generation()
+    }
+
+    /// Puts a new entry into the bucket.
+    ///
+    /// # Errors
+    /// Gives the entry back if something was inserted here since the search: the key may be present by now.
+    pub(crate) fn insert(
+        self,
+        entry: Box<CachedValue<K, V>>,
+    ) -> Result<Shared<'p, CachedValue<K, V>>, Box<CachedValue<K, V>>> {
+        // Before the lock: no allocation under it (I7).
+        let spare = matches!(self.room, Room::Behind(_)).then(Bucket::boxed);
+        let locked = self.meta.locked();
+        if self.home.meta.compare_exchange(self.meta.0, locked.0, ord::LOCK(), ord::NUMBER()).is_err() {
+            return Err(entry);
+        }
+        if !self.still_vacant() {
+            self.home.meta.store(self.meta.0, ord::UNLOCK());
+            return Err(entry);
+        }
+        let generation = self.table.generation();
+        entry.set_ticket(generation.enter());
+        if self.index.weighed {
+            generation.add_weight(i64::from(entry.weight()));
+        }
+        let node = ptr::NonNull::from(Box::leak(entry));
+        let tag = tag_of(self.hash);
+        let mut meta = self.meta;
+        match (self.room, spare) {
+            (Room::Slot(bucket, slot), _) => {
+                bucket.slots[slot].store(node.as_ptr(), ord::PUBLISH());
+                if ptr::eq(bucket, self.home) {
+                    meta = meta.with_tag(slot, tag);
+                } else {
+                    let tags = Meta(bucket.meta.load(ord::NUMBER())).with_tag(slot, tag);
+                    bucket.meta.store(tags.0, ord::UNLOCK());
+                }
+            }
+            (Room::Behind(last), Some(spare)) => {
+                spare.slots[0].store(node.as_ptr(), ord::PUBLISH());
+                spare.meta.store(Meta(0).with_tag(0, tag).0, ord::UNLOCK());
+                last.overflow.store(Box::into_raw(spare), ord::LINK());
+                meta = meta.with_chain(true);
+            }
+            (Room::Behind(_), None) => unreachable!("a bucket was allocated before the lock"),
+        }
+        if let Some(hollow) = self.hollow {
+            Self::bypass(self.home, hollow);
+            meta = meta.with_chain(!self.home.overflow.load(ord::NUMBER()).is_null());
+        }
+        self.home.meta.store(meta.next_version().0, ord::UNLOCK());
+        if let Some(hollow) = self.hollow {
+            self.index.retire(Kind::Bucket, ptr::from_ref(hollow).cast_mut().cast(), 0, 0, self.pin);
+        }
+        if generation.entries() > 4 * self.table.len() as u64 {
+            self.index.grow(self.table, self.pin);
+        }
+        Ok(self.index.shared(node, self.pin))
+    }
+
+    /// Under the lock: whether the search's answer still holds. Tags and version are what they were, or the lock would
+    /// not have been taken; but a version can come round again, and then slots may hold other nodes (H2). Compares
+    /// addresses only, so it runs no user code and can't go on for ever where hashes are equal.
+    fn still_vacant(&self) -> bool {
+        let tag = tag_of(self.hash);
+        let mut seen = 0;
+        let mut room_is_there = false;
+        let mut hollow_is_hollow = self.hollow.is_none();
+        let (mut bucket, mut tags) = (self.home, self.meta);
+        loop {
+            for slot in tags.matches(tag) {
+                let now = bucket.slots[slot].load(ord::NUMBER());
+                // One that has been removed since makes the absence only truer.
+                if !now.is_null() && self.rejected.get(seen) != Some(now) {
+                    return false;
+                }
+                seen += 1;
+            }
+            let behind = bucket.overflow.load(ord::FOLLOW());
+            match self.room {
+                Room::Slot(place, slot) if ptr::eq(place, bucket) => {
+                    room_is_there = place.slots[slot].load(ord::NUMBER()).is_null();
+                }
+                Room::Behind(last) if ptr::eq(last, bucket) => room_is_there = behind.is_null(),
+                _ => {}
+            }
+            if self.hollow.is_some_and(|hollow| ptr::eq(hollow, bucket)) {
+                hollow_is_hollow = is_hollow(bucket);
+            }
+            // SAFETY: as in `chained`: the pin under which the search ran still lives.
+            match unsafe { behind.as_ref() } {
+                Some(chained) if self.meta.has_chain() => {
+                    bucket = chained;
+                    tags = Meta(bucket.meta.load(ord::META()));
+                }
+                _ => return room_is_there && hollow_is_hollow && seen == self.rejected.len,
+            }
+        }
+    }
+
+    /// Under the lock: takes `hollow` out of the chain. Searches that are in it go on to what is behind it.
+    fn bypass(home: &Bucket<Node<K, V>>, hollow: &Bucket<Node<K, V>>) {
+        let mut link = &home.overflow;
+        loop {
+            let at = link.load(ord::FOLLOW());
+            if ptr::eq(at, hollow) {
+                link.store(hollow.overflow.load(ord::FOLLOW()), ord::LINK());
+                return;
+            }
+            // SAFETY: `still_vacant` met `hollow` on this chain under this lock, so the chain does not end before it.
+            link = unsafe { &(*at).overflow };
+        }
+    }
+}
+
+fn is_hollow<N>(bucket: &Bucket<N>) -> bool {
+    bucket.slots.iter().all(|slot| slot.load(ord::NUMBER()).is_null())
+}
+
+impl<K, V, R: Reclaim> Index<K, V, R> {
+    /// Where the entry with that hash and key is, or would go.
+    pub(crate) fn locate<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Located<'p, K, V, R> {
+        self.search(hash, |node| super::is_key(node, hash, &eq), Patience::Wait, pin)
+    }
+
+    /// The entry that the eviction policy knows by its ticket and the low 48 bits of its hash. Does not wait.
+    pub(crate) fn locate_ticket<'p>(
+        &'p self,
+        hash: u64,
+        ticket: u16,
+        pin: &'p R::Pin,
+    ) -> Located<'p, K, V, R> {
+        const LOW: u64 = (1 << 48) - 1;
+        let is_it = |node: &CachedValue<K, V>| node.ticket() == ticket && (node.hash() ^ hash) & LOW == 0;
+        self.search(hash, is_it, Patience::Try, pin)
+    }
+
+    /// This very version of an entry.
+    pub(crate) fn locate_version<'p>(
+        &'p self,
+        version: &Handle<K, V>,
+        pin: &'p R::Pin,
+    ) -> Located<'p, K, V, R> {
+        let is_it = |node: &CachedValue<K, V>| ptr::eq(node, version.entry());
+        self.search(version.entry().hash(), is_it, Patience::Wait, pin)
+    }
+
+    fn search<'p>(
+        &'p self,
+        hash: u64,
+        is_it: impl Fn(&CachedValue<K, V>) -> bool,
+        patience: Patience,
+        pin: &'p R::Pin,
+    ) -> Located<'p, K, V, R> {
+        let backoff = Backoff::new();
+        loop {
+            let mut table = self.table(pin);
+            if let Some(next) = self.after(table, pin) {
+                // R4: no writer touches the next table before the home bucket in this one is MIGRATED.
+                if !self.migrate(table, hash as usize, patience, pin) {
+                    return Located::Busy;
+                }
+                self.help(table, pin);
+                table = next;
+            }
+            match self.look(table, hash, &is_it, pin) {
+                Some(Located::Vacant(vacant)) if vacant.meta.is_locked() && patience == Patience::Wait => {}
+                Some(Located::Busy) if patience == Patience::Wait => {}
+                Some(answer) => return answer,
+                // The bucket has moved on to a table that the word leads to by now.
+                None => {}
+            }
+            backoff.snooze();
+        }
+    }
+
+    /// One look at the home bucket and its chain. `None`: they are moving, or have moved.
+    fn look<'p>(
+        &'p self,
+        table: Table<'p, Node<K, V>>,
+        hash: u64,
+        is_it: &impl Fn(&CachedValue<K, V>) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Located<'p, K, V, R>> {
+        let home = table.bucket(hash as usize);
+        let meta = Meta(home.meta.load(ord::META()));
+        if meta.is_migrated() {
+            return None;
+        }
+        let mut rejected = Rejected::new();
+        let (mut room, mut hollow) = (None, None);
+        let (mut bucket, mut tags) = (home, meta);
+        loop {
+            for slot in tags.matches(tag_of(hash)) {
+                let raw = bucket.slots[slot].load(ord::READ());
+                match Content::of(raw) {
+                    Content::Live(node) => {
+                        let node = self.shared(node, pin);
+                        if is_it(&node) {
+                            let slot = &bucket.slots[slot];
+                            return Some(Located::Occupied(Occupied { index: self, pin, table, slot, node }));
+                        }
+                    }
+                    Content::Frozen(node) if is_it(&self.shared(node, pin)) => return Some(Located::Busy),
+                    Content::Moved => return None,
+                    Content::Frozen(_) | Content::Free => {}
+                }
+                rejected.push(raw);
+            }
+            if room.is_none() {
+                room = free_slot(bucket, tags, meta.rotation()).map(|slot| Room::Slot(bucket, slot));
+            } else if hollow.is_none() && is_hollow(bucket) {
+                hollow = Some(bucket);
+            }
+            match meta.has_chain().then(|| self.chained(bucket, pin)).flatten() {
+                Some(chained) => {
+                    bucket = chained;
+                    tags = Meta(bucket.meta.load(ord::META()));
+                }
+                None => break,
+            }
+        }
+        let room = room.unwrap_or(Room::Behind(bucket));
+        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, rejected, room, hollow }))
+    }
+
+    /// Counts an entry out that this thread has just unlinked.
+    pub(super) fn unlinked<'p>(
+        &'p self,
+        table: Table<'p, Node<K, V>>,
+        node: Shared<'p, CachedValue<K, V>>,
+        pin: &'p R::Pin,
+    ) -> Unlinked<'p, K, V, R> {
+        let generation = table.generation();
+        generation.leave();
+        if self.weighed {
+            generation.add_weight(-i64::from(node.weight()));
+        }
+        Unlinked { index: self, pin, node }
+    }
+}
+
+/// A free slot: one never used before, else by turns.
+fn free_slot<N>(bucket: &Bucket<N>, tags: Meta, rotation: usize) -> Option<usize> {
+    let is_free = |slot: &usize| bucket.slots[*slot].load(ord::NUMBER()).is_null();
+    (0..SLOTS)
+        .find(|slot| !tags.was_used(*slot) && is_free(slot))
+        .or_else(|| (0..SLOTS).map(|i| (i + rotation) % SLOTS).find(is_free))
+}

@@ -1,0 +1,88 @@
+//! A lock-free, sharded, bounded in-process cache.
+//!
+//! # First use
+//!
+//! ```
+//! use dogpile::Cache;
+//!
+//! let pages = Cache::new(10_000);
+//! pages.insert(String::from("/"), String::from("<h1>hello</h1>"));
+//! if let Some(page) = pages.get("/") {
+//!     assert!(page.starts_with("<h1>"));
+//! }
+//! ```
+//!
+//! A [`Cache`] is shared by cloning it, or by reference. Keys are looked up in borrowed form (`&str` for `String`).
+//!
+//! # Choosing
+//!
+//! | you want | you use |
+//! |---|---|
+//! | at most so many entries | [`Cache::new`], [`CacheBuilder::max_entries`] |
+//! | at most so much weight (bytes, say) | [`CacheBuilder::max_weight`] and [`weigher`](CacheBuilder::weigher) |
+//! | no limit | [`Cache::unbounded`] |
+//! | to read a value here and now | [`Cache::get`]: a borrow, no reference counted |
+//! | to keep it for long, to send it elsewhere | [`Cache::get_handle`]: a [`Handle`], counted |
+//! | many keys at once | [`Cache::pin`] with [`get_in`](Cache::get_in) or [`get_multi`](Cache::get_multi) |
+//! | read, decide, write as one step | [`Cache::compute`], [`insert_if_absent`](Cache::insert_if_absent), [`remove_if`](Cache::remove_if) |
+//! | entries that expire | [`time_to_live`](CacheBuilder::time_to_live), [`time_to_idle`](CacheBuilder::time_to_idle), [`expire_after`](CacheBuilder::expire_after), [`InsertOptions::ttl`], [`Cache::expire_in`] |
+//! | to know what left and why | [`CacheBuilder::listener`] |
+//! | a warm restart | `Cache::snapshot`, `Cache::restore` (feature `serde`) |
+//!
+//! # Consistency
+//!
+//! Operations on one key are linearizable. Different keys, and [`Cache::clear`] over several shards, are not one moment;
+//! iteration is weakly consistent. A bounded cache keeps to its limit whenever no write is under way; during writes it is
+//! over it by those at most. Filled with exactly its capacity it evicts nothing.
+//!
+//! # Expiry
+//!
+//! At exactly its deadline an entry has expired: `get`, `peek`, `contains_key` and iteration do not see it any more. The
+//! default clock has a grain of 1 to 4 ms; deadlines are early by up to one grain, never late. Expired entries are swept
+//! out by later writes to their shard, or by [`Cache::run_pending`]; until then [`Cache::len`] counts them. The clock is a
+//! trait, with a [manual one](time::ManualClock) for tests.
+//!
+//! # Errors
+//!
+//! Operations on a cache cannot fail. A value that can't be kept comes back to its caller. Only
+//! [`build`](CacheBuilder::build) returns an error, for settings that contradict each other.
+//!
+//! # Features
+//!
+//! | feature | gives | needs |
+//! |---|---|---|
+//! | (none) | everything but the below | |
+//! | `serde` | `Cache::snapshot`, `Cache::restore` | serde |
+//!
+//! # Limitations
+//!
+//! std only. On Linux the default clock is the kernel's coarse one; elsewhere the precise one. Memory that was taken out is
+//! freed by later writes, at the end of their calls, never by readers: an idle cache keeps a little of it until
+//! [`Cache::run_pending`]. A live [`Pinned`] keeps all of it. After `fork` without `exec` a child must not use a cache that
+//! another thread of the parent was writing to.
+//!
+//! # Cost
+//!
+//! A read: one hash, two dependent loads, no lock, no allocation, and one fence for the pin of the reclamation backend.
+//! Statistics included: they are counted in memory of the thread's own. A write: one allocation; a new key in a bounded
+//! cache also takes its shard's policy mutex. `ARCHITECTURE.md` has the figures and the commands that print them.
+
+mod cache;
+mod engine;
+mod error;
+mod hash;
+mod sync;
+pub mod time;
+
+#[cfg(feature = "serde")]
+pub use cache::Snapshot;
+pub use cache::{Batch, Cache, CacheBuilder, Compute, InsertOptions, Inserted, Iter, Pinned, Ref};
+pub use engine::{CachedValue, Handle, RemovalCause, Stats};
+pub use error::BuildError;
+pub use hash::RandomState;
+
+#[cfg(dogpile_loom)]
+#[doc(hidden)]
+pub mod __model {
+    pub use crate::engine::model::{Engine, Guard, Limbo, Pool, Put};
+}

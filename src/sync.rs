@@ -1,0 +1,124 @@
+//! The only door to atomics, locks and thread-locals: `std`, or loom under `--cfg dogpile_loom`.
+//!
+//! What does not come through here is invisible to the model checker, so nothing else in the crate names
+//! `std::sync` or `std::thread` (`tests/layering.rs` reads the sources to keep it so).
+#![forbid(unsafe_code)]
+
+#[cfg(not(dogpile_loom))]
+mod imp {
+    pub(crate) use std::alloc::{alloc_zeroed, dealloc};
+    /// A cell of one thread at a time, handed on by an ordering that the models check.
+    pub(crate) use std::cell::Cell as OwnedCell;
+    pub(crate) use std::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+        fence,
+    };
+    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::thread_local;
+
+    /// Waits a little for another thread that is inside a few stores.
+    pub(crate) use crossbeam_utils::Backoff;
+}
+
+#[cfg(dogpile_loom)]
+mod imp {
+    pub(crate) use loom::alloc::{alloc_zeroed, dealloc};
+    pub(crate) use loom::cell::Cell as OwnedCell;
+    pub(crate) use loom::lazy_static;
+    pub(crate) use loom::sync::atomic::{
+        AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
+    };
+    pub(crate) use loom::sync::{Mutex, MutexGuard};
+
+    /// loom's own doesn't know `const` initialisers.
+    macro_rules! locals {
+        ($($vis:vis static $name:ident: $of:ty = const $init:block);+ $(;)?) => {
+            loom::thread_local! { $($vis static $name: $of = $init;)+ }
+        };
+    }
+    pub(crate) use locals as thread_local;
+
+    /// loom refuses a relaxed fence, which is none: what a weakened one becomes.
+    pub(crate) fn fence(order: Ordering) {
+        if order != Ordering::Relaxed {
+            loom::sync::atomic::fence(order);
+        }
+    }
+
+    /// loom explores schedules, so waiting is yielding to it.
+    pub(crate) struct Backoff;
+
+    impl Backoff {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+        pub(crate) fn snooze(&self) {
+            loom::thread::yield_now();
+        }
+    }
+}
+
+pub(crate) use imp::*;
+/// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
+pub(crate) use std::sync::{Arc, LazyLock};
+
+/// The number of threads that can run at once, 1 where the system does not say.
+pub(crate) fn parallelism() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Whether this thread is unwinding.
+pub(crate) fn is_panicking() -> bool {
+    std::thread::panicking()
+}
+
+/// Locks a mutex under which no user code ever runs, so that it can't be poisoned by one.
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    match mutex.lock() {
+        Ok(guard) => guard,
+        Err(poisoned) => poisoned.into_inner(),
+    }
+}
+
+/// Declares the orderings of one protocol, by the names that its header's table uses.
+///
+/// Each is a constant function. In loom builds it looks its name up in `DOGPILE_WEAKEN` (`slot.PUBLISH`) and drops
+/// to `Relaxed`: the models must then fail.
+macro_rules! orderings {
+    ($room:ident: $($name:ident = $order:ident),+ $(,)?) => {
+        #[allow(non_snake_case, dead_code)]
+        mod ord {
+            use $crate::sync::Ordering;
+            $(
+                #[inline(always)]
+                pub(super) fn $name() -> Ordering {
+                    #[cfg(dogpile_loom)]
+                    if $crate::sync::weakened(concat!(stringify!($room), ".", stringify!($name))) {
+                        return Ordering::Relaxed;
+                    }
+                    Ordering::$order
+                }
+            )+
+        }
+    };
+}
+pub(crate) use orderings;
+
+/// Whether this process was started to run with the named ordering weakened.
+#[cfg(dogpile_loom)]
+pub(crate) fn weakened(name: &str) -> bool {
+    static WEAKENED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
+    WEAKENED.get_or_init(|| std::env::var("DOGPILE_WEAKEN").ok()).as_deref() == Some(name)
+}
+
+// Statistics are not modelled: they decide nothing, and would only multiply the schedules that loom explores.
+
+/// A counter that one thread writes and others read now and then.
+pub(crate) type Tally = std::sync::atomic::AtomicU64;
+pub(crate) use std::sync::Mutex as PlainMutex;
+pub(crate) use std::thread_local as thread_local_plain;
+
+/// As `lock`, for a mutex that is not modelled.
+pub(crate) fn lock_plain<T>(mutex: &PlainMutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
