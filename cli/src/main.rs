@@ -1,0 +1,58 @@
+//! The command `dogpile`: replays request traces through the cache of the library `dogpile`.
+//!
+//! Failures end with one line on standard error, which names the file, the position in it and the remedy, and with
+//! exit code 2.
+
+#![forbid(unsafe_code)]
+
+mod belady;
+mod capacity;
+mod closure;
+mod error;
+mod lru;
+mod pack;
+mod plot;
+mod progress;
+mod reference;
+mod replay;
+mod report;
+mod run;
+#[cfg(test)]
+mod samples;
+mod table;
+mod trace;
+
+use std::{
+    io::{self, BufWriter, Write},
+    process::ExitCode,
+};
+
+use clap::Parser;
+
+use crate::error::Error;
+
+/// Measures the cache `dogpile` on recorded requests.
+#[derive(Debug, Parser)]
+#[command(name = "dogpile", version)]
+enum Command {
+    Replay(replay::Options),
+    Pack(pack::Options),
+}
+
+fn main() -> ExitCode {
+    let command = Command::parse();
+    let mut out = BufWriter::new(io::stdout().lock());
+    let result = match &command {
+        Command::Replay(options) => replay::replay(options, &mut out),
+        Command::Pack(options) => pack::pack(options, &mut out),
+    };
+    let flushed = out.flush().map_err(Error::output);
+    match result.and(flushed) {
+        Ok(()) | Err(Error::ClosedPipe) => ExitCode::SUCCESS,
+        Err(error @ Error::Failed(_)) => {
+            // If standard error is closed as well, the exit code must do.
+            let _: io::Result<()> = writeln!(io::stderr(), "error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
