@@ -8,6 +8,7 @@ use crate::engine::{
 use crate::error::BuildError;
 use crate::hash::RandomState;
 use crate::time::{Clock, PreciseClock};
+use std::any::TypeId;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::time::Duration;
@@ -33,6 +34,11 @@ pub struct CacheBuilder<K, V, S = RandomState> {
     expire_after: Option<ExpireAfter<K, V>>,
     listener: Option<Listener<K, V>>,
     initial_capacity: usize,
+}
+
+/// Whether a hasher is ahash, ours or the user's own: its hashes come mixed.
+fn is_well_mixed<H: 'static>() -> bool {
+    [TypeId::of::<RandomState>(), TypeId::of::<ahash::RandomState>()].contains(&TypeId::of::<H>())
 }
 
 impl<K, V> CacheBuilder<K, V> {
@@ -84,7 +90,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// Another hasher. Its hashes are mixed before use, so a weak one will do.
+    /// Another hasher. Its hashes are mixed before use (unless it is ahash), so a weak one will do.
     ///
     /// ```
     /// use dogpile::Cache;
@@ -96,7 +102,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     /// # Ok::<(), dogpile::BuildError>(())
     /// ```
     pub fn hasher<H: 'static>(self, hasher: H) -> CacheBuilder<K, V, H> {
-        let foreign = std::any::TypeId::of::<H>() != std::any::TypeId::of::<RandomState>();
+        let foreign = !is_well_mixed::<H>();
         CacheBuilder {
             max_entries: self.max_entries,
             max_weight: self.max_weight,

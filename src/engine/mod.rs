@@ -172,18 +172,25 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     /// Counts a use of an entry that was found, unless it has expired.
     #[inline]
     fn is_hit(&self, node: &CachedValue<K, V>) -> bool {
-        if !node.is_timeless() {
-            let now = self.lifetimes.now();
-            if node.is_expired(now) {
-                self.counters.count(Event::Miss);
-                return false;
-            }
-            if let Some(step) = self.lifetimes.idle_step() {
-                node.extend_idle(self.lifetimes.idle_from(now), step);
-            }
+        if !node.is_timeless() && !self.is_in_time(node) {
+            self.counters.count(Event::Miss);
+            return false;
         }
         node.reuse_again();
         self.counters.count(Event::Hit);
+        true
+    }
+
+    /// Whether an entry with a deadline is fresh; puts its idle deadline off if it is.
+    #[inline(never)]
+    fn is_in_time(&self, node: &CachedValue<K, V>) -> bool {
+        let now = self.lifetimes.now();
+        if node.is_expired(now) {
+            return false;
+        }
+        if let Some(step) = self.lifetimes.idle_step() {
+            node.extend_idle(self.lifetimes.idle_from(now), step);
+        }
         true
     }
 

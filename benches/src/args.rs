@@ -1,0 +1,131 @@
+//! The command line.
+
+#![forbid(unsafe_code)]
+
+use crate::callgrind::{self, Variant};
+use crate::report::Format;
+use crate::rows::memory;
+
+pub(crate) const HELP: &str = "\
+usage: dogpile-benches table [--quick] [--markdown] [--ten-million] [row ...]
+       dogpile-benches instructions [--check | --write] [--functions] [--markdown] [loop ...]
+
+table           measures times, tails, memory and hit ratios beside the peers; about 5 minutes
+  --quick         a third of the rounds, and without the slowest rows; about 1 minute
+  --ten-million   growth to 10 M entries, not 1 M
+  row ...         only rows whose name contains one of these words (`table --list` prints the names)
+instructions    counts instructions and locked instructions per operation with valgrind; half a minute
+  --check         only our own loops; exit status 1 if one exceeds benches/expected-instructions.toml
+  --write         only our own loops; writes that file, 3 % above what was counted
+  --functions     also which functions the instructions of each loop lie in
+  loop ...        only loops whose name contains one of these words
+--markdown      tables in Markdown
+";
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Command {
+    Help,
+    Table(TableOptions),
+    Instructions(InstructionOptions),
+    ChildMemory { subject: String, entries: u64 },
+    ChildLoop { name: String, variant: Variant },
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct TableOptions {
+    pub(crate) quick: bool,
+    pub(crate) list: bool,
+    pub(crate) ten_million: bool,
+    pub(crate) format: Format,
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct InstructionOptions {
+    pub(crate) check: bool,
+    pub(crate) write: bool,
+    pub(crate) functions: bool,
+    pub(crate) format: Format,
+    pub(crate) words: Vec<String>,
+}
+
+/// Whether a name was asked for.
+pub(crate) fn is_wanted(words: &[String], name: &str) -> bool {
+    words.is_empty() || words.iter().any(|word| name.contains(word.as_str()))
+}
+
+pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
+    let Some((command, rest)) = arguments.split_first() else { return Ok(Command::Help) };
+    match (command.as_str(), rest) {
+        ("table", _) => {
+            let (flags, words) = split(rest, &["--quick", "--list", "--ten-million", "--markdown"])?;
+            Ok(Command::Table(TableOptions {
+                quick: flags[0],
+                list: flags[1],
+                ten_million: flags[2],
+                format: if flags[3] { Format::Markdown } else { Format::Text },
+                words,
+            }))
+        }
+        ("instructions", _) => {
+            let (flags, words) = split(rest, &["--check", "--write", "--functions", "--markdown"])?;
+            if flags[0] && flags[1] {
+                return Err(String::from("--check and --write exclude each other"));
+            }
+            Ok(Command::Instructions(InstructionOptions {
+                check: flags[0],
+                write: flags[1],
+                functions: flags[2],
+                format: if flags[3] { Format::Markdown } else { Format::Text },
+                words,
+            }))
+        }
+        (memory::CHILD, [subject, entries]) => {
+            let entries = entries.parse().map_err(|_| format!("{entries} is no number of entries"))?;
+            Ok(Command::ChildMemory { subject: subject.clone(), entries })
+        }
+        (callgrind::CHILD, [name, variant]) => {
+            let variant =
+                Variant::parse(variant).ok_or_else(|| format!("{variant} is no variant of a loop"))?;
+            Ok(Command::ChildLoop { name: name.clone(), variant })
+        }
+        ("help" | "--help" | "-h", _) => Ok(Command::Help),
+        _ => Err(format!("unknown command: {}", arguments.join(" "))),
+    }
+}
+
+/// Which of `known` occur in `arguments`, and the words that are no flags.
+fn split(arguments: &[String], known: &[&str]) -> Result<(Vec<bool>, Vec<String>), String> {
+    let mut flags = vec![false; known.len()];
+    let mut words = Vec::new();
+    for argument in arguments {
+        match known.iter().position(|flag| flag == argument) {
+            Some(flag) => flags[flag] = true,
+            None if argument.starts_with('-') => return Err(format!("unknown flag: {argument}")),
+            None => words.push(argument.clone()),
+        }
+    }
+    Ok((flags, words))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Command, String> {
+        let arguments: Vec<String> = line.split_whitespace().map(String::from).collect();
+        parse(&arguments)
+    }
+
+    #[test]
+    fn flags_and_words() {
+        let Ok(Command::Table(options)) = parsed("table --quick get churn") else {
+            panic!("a table was asked for")
+        };
+        assert!(options.quick && !options.list && options.format == Format::Text);
+        assert!(is_wanted(&options.words, "get-hit-1k-u64") && !is_wanted(&options.words, "growth"));
+        assert!(parsed("table --fast").is_err());
+        assert!(parsed("instructions --check --write").is_err());
+        assert_eq!(parsed(""), Ok(Command::Help));
+    }
+}
