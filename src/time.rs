@@ -73,8 +73,8 @@ fn nanos(span: Duration) -> u64 {
 /// A source of monotonic time.
 ///
 /// A cache reads [`now`](Self::now) when it meets an entry that has a deadline, and [`precise`](Self::precise) when it
-/// computes one. `now` may lag behind `precise`, by less than [`grain`](Self::grain); deadlines are moved forward by
-/// one grain to make up for it, so that an entry may expire one grain early and never late.
+/// computes one. `now` may lag behind `precise`, by less than [`grain`](Self::grain); deadlines are set one grain early
+/// to make up for it, so that an entry may expire one grain early and never late.
 ///
 /// A clock that panics or goes backwards cannot make a cache unsound; entries then live longer or shorter.
 pub trait Clock: Send + Sync {

@@ -5,6 +5,8 @@ mod builder;
 mod guards;
 #[cfg(feature = "serde")]
 mod snapshot;
+#[cfg(test)]
+mod tests;
 
 pub use builder::CacheBuilder;
 pub use guards::{Batch, Iter, Pinned, Ref};
@@ -443,6 +445,13 @@ impl<K, V, S> Cache<K, V, S> {
     #[must_use]
     pub fn pin(&self) -> Pinned<'_> {
         Pinned::new(Backend::pin())
+    }
+
+    /// Checks every invariant of the engine that can be checked at rest. For the fuzzer.
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub fn validate(&self) {
+        self.engine().validate();
     }
 }
 

@@ -26,13 +26,30 @@ fn invariants_hold_in_the_cells_of_the_matrix() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
     #[test]
     fn invariants_hold_after_any_operations(
         config in any::<[u8; 7]>().prop_map(Config::decode),
-        ops in prop::collection::vec(any::<(u8, u16, u8, u8)>().prop_map(Op::decode), 1..200),
+        ops in prop::collection::vec(any::<(u8, u16, u8, u8)>().prop_map(Op::decode), 1..100),
     ) {
         model::run::<Inside>(&config, &ops);
+    }
+}
+
+/// H10: a foreign hasher is mixed, ahash is not.
+#[test]
+fn h10_foreign_hashes_are_mixed() {
+    use model::hashing::{BadHash, Hashing};
+    use std::hash::BuildHasher;
+    let identity =
+        Cache::<u16, u16>::builder().hasher(BadHash(Hashing::Weak)).build().expect("no contradiction");
+    let own = Cache::<u16, u16>::builder()
+        .hasher(crate::RandomState::with_seed(5))
+        .build()
+        .expect("no contradiction");
+    for key in 0..100_u16 {
+        assert_eq!(identity.hash(&key), crate::hash::mix(u64::from(key)));
+        assert_eq!(own.hash(&key), crate::RandomState::with_seed(5).hash_one(key));
     }
 }
 

@@ -1,8 +1,8 @@
 //! When entries expire, and how those that nobody asks for any more leave.
 //!
-//! A deadline is computed from the clock's precise time and moved forward by the clock's grain; it is compared with
-//! the cheap time, which lags by less than that grain. So an entry may expire one grain early, and never late:
-//! `now > precise - grain >= insertion + ttl - grain` at the latest when the time to live is over.
+//! A deadline is computed from the clock's precise time and set one grain of the clock early; it is compared with the
+//! cheap time, which lags by less than that grain. So an entry may expire one grain early, and never late: when its time
+//! is over, `now > precise - grain >= insertion + ttl - grain = deadline`.
 //!
 //! An entry has up to two deadlines: the hard one (`expiry`, moved by `expire_at` and its kin) and, in caches with a
 //! time to idle, one that uses put off. It has expired when it is at or past either.

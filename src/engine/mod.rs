@@ -29,13 +29,14 @@ pub use stats::Stats;
 pub use table::{CachedValue, Handle};
 pub(crate) use weight::MOST_SHARDS;
 
-use crate::sync::{parallelism, thread_local};
+use crate::sync::{Ordering, Tally, parallelism, thread_local};
 use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 use expiry::{MOST_SWEPT, SWEEP};
 use policy::Token;
 use shard::Shard;
 use stats::{Counters, Event};
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
@@ -75,6 +76,8 @@ pub(crate) struct Engine<K, V, R: Reclaim = Backend> {
     pool: Option<Pool>,
     weigher: Option<Weigher<K, V>>,
     lifetimes: Lifetimes<K, V>,
+    /// 1 once any entry had a deadline: only then is a clock read by writes, and anything to sweep.
+    timed: Tally,
     listener: Option<Listener<K, V>>,
     counters: Counters,
 }
@@ -108,6 +111,14 @@ const SHARD_SHIFT: u32 = 40;
 /// fewer shards instead.
 const ENTRIES_A_SHARD: u64 = 1024;
 const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
+
+/// In how many steps a grace period ends, if no reader is in the way and not many are waiting.
+const FEW_STEPS: usize = if cfg!(dogpile_loom) { 1 } else { 8 };
+/// And if many are: caches that are gone may have left thousands behind. Where a reader is in the way, so many steps take
+/// less than a millisecond.
+const MANY_STEPS: usize = if cfg!(dogpile_loom) { 1 } else { 4000 };
+/// After so many rounds without anything freed somebody is pinned, or holds what is left.
+const PATIENCE: usize = 2;
 
 /// How many shards a cache gets if its builder does not say.
 pub(crate) fn default_shards(limit: Limit) -> usize {
@@ -143,12 +154,17 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             Limit::None => None,
             Limit::Entries(capacity) | Limit::Weight(capacity) => Some(Pool::new(capacity, shards)),
         };
+        let room = match limit {
+            Limit::Entries(capacity) => room.min(usize::try_from(capacity).unwrap_or(usize::MAX)),
+            Limit::None | Limit::Weight(_) => room,
+        };
         let shard = |_| CachePadded::new(Shard::new(Index::new(room / shards, weigher.is_some())));
         Self {
             shards: (0..shards).map(shard).collect(),
             pool,
             weigher,
             lifetimes,
+            timed: Tally::new(0),
             listener,
             counters: Counters::new(),
         }
@@ -247,6 +263,18 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
     }
 
+    fn note_deadline(&self) {
+        if self.timed.load(Ordering::Relaxed) == 0 {
+            self.timed.store(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The time, if anything has a deadline. The clock may be the user's, so this is asked before anything is published or
+    /// locked.
+    fn time(&self) -> Option<Instant> {
+        (self.timed.load(Ordering::Relaxed) != 0).then(|| self.lifetimes.now())
+    }
+
     fn weigh(&self, key: &K, value: &V, own: Option<u32>) -> u32 {
         match &self.weigher {
             // Nothing weighs nothing: the number of entries must be bounded too.
@@ -292,7 +320,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let put = {
             let pin = R::pin();
             let fits = self.fits(&entry);
-            let is_timed = !entry.is_timeless();
+            if !entry.is_timeless() {
+                self.note_deadline();
+            }
+            let now = self.time();
             let put = loop {
                 match self.shards[i].index.locate(hash, |key| key == entry.key(), &pin) {
                     Located::Occupied(old) => {
@@ -309,9 +340,6 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             }
                             continue;
                         }
-                        if is_timed {
-                            old.generation().note_deadline();
-                        }
                         match old.replace(entry) {
                             Ok((unlinked, _)) => {
                                 let tell = mode == Mode::Always { tell_old: true } && !expired;
@@ -319,7 +347,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 settling.note(i, unlinked, cause, &pin);
                                 self.counters.count(Event::Replacement);
                                 if self.weigher.is_some() {
-                                    self.make_room(i, None, &pin, &mut settling);
+                                    self.make_room(i, None, now, &pin, &mut settling);
                                 }
                                 break Put::Replaced(old);
                             }
@@ -330,24 +358,19 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                         self.counters.count(Event::Refused);
                         break Put::Refused(Handle::new(entry));
                     }
-                    Located::Vacant(vacant) => {
-                        if is_timed {
-                            vacant.generation().note_deadline();
+                    Located::Vacant(vacant) => match vacant.insert(entry) {
+                        Ok(node) => {
+                            self.counters.count(Event::Insertion);
+                            let token = Token::new(node.hash(), node.ticket());
+                            self.make_room(i, Some(token), now, &pin, &mut settling);
+                            break Put::Added;
                         }
-                        match vacant.insert(entry) {
-                            Ok(node) => {
-                                self.counters.count(Event::Insertion);
-                                let token = Token::new(node.hash(), node.ticket());
-                                self.make_room(i, Some(token), &pin, &mut settling);
-                                break Put::Added;
-                            }
-                            Err(back) => entry = back,
-                        }
-                    }
+                        Err(back) => entry = back,
+                    },
                     Located::Busy => unreachable!("a search that may wait is not turned away"),
                 }
             };
-            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            self.sweep(i, SWEEP, MOST_SWEPT, now, &pin, &mut settling);
             put
         };
         settling.finish();
@@ -370,6 +393,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let i = self.number(hash);
         let result = {
             let pin = R::pin();
+            let now = self.time();
             let result = loop {
                 match self.shards[i].index.locate(hash, |other| *other == key, &pin) {
                     Located::Occupied(old) => {
@@ -398,7 +422,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                     continue;
                                 }
                                 if !entry.is_timeless() {
-                                    old.generation().note_deadline();
+                                    self.note_deadline();
                                 }
                                 match old.replace(entry) {
                                     Ok((unlinked, newer)) => {
@@ -406,7 +430,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                         self.counters.count(Event::Replacement);
                                         let newer = Handle::share(newer);
                                         if self.weigher.is_some() {
-                                            self.make_room(i, None, &pin, &mut settling);
+                                            self.make_room(i, None, now, &pin, &mut settling);
                                         }
                                         break Some(newer);
                                     }
@@ -424,14 +448,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 break Some(Handle::new(entry));
                             }
                             if !entry.is_timeless() {
-                                vacant.generation().note_deadline();
+                                self.note_deadline();
                             }
                             match vacant.insert(entry) {
                                 Ok(node) => {
                                     self.counters.count(Event::Insertion);
                                     let token = Token::new(node.hash(), node.ticket());
                                     let handle = Handle::share(node);
-                                    self.make_room(i, Some(token), &pin, &mut settling);
+                                    self.make_room(i, Some(token), now, &pin, &mut settling);
                                     break Some(handle);
                                 }
                                 Err(back) => key = back.into_parts().0,
@@ -441,7 +465,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Busy => unreachable!("a search that may wait is not turned away"),
                 }
             };
-            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            self.sweep(i, SWEEP, MOST_SWEPT, now, &pin, &mut settling);
             result
         };
         settling.finish();
@@ -459,6 +483,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let i = self.number(hash);
         let removed = {
             let pin = R::pin();
+            let now = self.time();
             let removed = loop {
                 let Located::Occupied(entry) = self.shards[i].index.locate(hash, &eq, &pin) else {
                     break None;
@@ -474,7 +499,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     break handle;
                 }
             };
-            self.sweep(i, SWEEP, MOST_SWEPT, &pin, &mut settling);
+            self.sweep(i, SWEEP, MOST_SWEPT, now, &pin, &mut settling);
             removed
         };
         settling.finish();
@@ -516,7 +541,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let Some(node) = index.find(hash, eq, &pin) else { return false };
         let at = deadline(&node);
         if at != Instant::FAR_FUTURE {
-            index.generation(&pin).note_deadline();
+            self.note_deadline();
         }
         let now = self.lifetimes.now();
         !node.is_expired(now) && node.set_expiry(at, now)
@@ -531,7 +556,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
         match self.lifetimes.expiry(node.key(), node.value(), None) {
             Instant::FAR_FUTURE => true,
-            at => node.set_expiry(at, self.lifetimes.now()),
+            at => {
+                self.note_deadline();
+                node.set_expiry(at, self.lifetimes.now())
+            }
         }
     }
 
@@ -542,21 +570,27 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let entries = (0..self.shards.len()).map(|i| self.clear_shard(i, &pin)).sum();
             self.counters.add(Event::Cleared, entries);
         }
-        self.collect_all();
+        // A slice of each dead table now, if no reader is in the way; the rest by later writes.
+        self.end_grace(FEW_STEPS);
+        let mut panics = Panics::default();
+        for i in 0..self.shards.len() {
+            self.collect(i, &mut panics);
+        }
+        panics.resume();
     }
 
     pub(crate) fn resize(&self, capacity: u64) {
         let Some(pool) = &self.pool else { return };
+        pool.resize(capacity, |i| self.used(i, &R::pin()));
         let mut settling = Settling::new(self);
-        {
+        for i in 0..self.shards.len() {
             let pin = R::pin();
-            pool.resize(capacity, |i| self.used(i, &pin));
-            for i in 0..self.shards.len() {
-                self.make_room(i, None, &pin, &mut settling);
-            }
+            let now = self.time();
+            self.make_room(i, None, now, &pin, &mut settling);
         }
-        settling.finish();
-        self.collect_all();
+        let mut panics = settling.tell();
+        self.free_all(&mut panics);
+        panics.resume();
     }
 
     pub(crate) fn capacity(&self) -> Option<u64> {
@@ -579,7 +613,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     pub(crate) fn stats(&self) -> Stats {
         let pin = R::pin();
-        self.counters.read(self.shards.iter().map(|shard| shard.index.garbage(&pin) as u64).sum())
+        self.counters.read(
+            self.shards.iter().map(|shard| (shard.index.garbage(&pin) + shard.index.graves()) as u64).sum(),
+        )
     }
 
     pub(crate) fn lifetimes(&self) -> &Lifetimes<K, V> {
@@ -602,63 +638,67 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let pin = R::pin();
             let index = &self.shards[i].index;
             index.settle(&pin);
+            let now = self.time();
             let round = index.round(&pin);
-            self.sweep(i, round, round, &pin, &mut settling);
-            self.make_room(i, None, &pin, &mut settling);
+            self.sweep(i, round, round, now, &pin, &mut settling);
+            self.make_room(i, None, now, &pin, &mut settling);
         }
-        settling.finish();
+        let mut panics = settling.tell();
+        self.free_all(&mut panics);
+        panics.resume();
+    }
+
+    /// Begins a grace period for all that was retired so far, and tries to end it.
+    fn end_grace(&self, steps: usize) {
         for shard in &self.shards {
             shard.index.seal();
         }
-        // An epoch needs a few steps to be over; where a reader is in the way, no number of steps is enough.
-        for _ in 0..4 {
+        // Grace periods end in the order in which they began, so with this one all are over.
+        let last = R::begin(&R::pin());
+        for _ in 0..steps {
             R::nudge();
+            if R::is_over(&last) {
+                break;
+            }
         }
-        self.collect_all();
     }
 
-    fn collect_all(&self) {
-        for i in 0..self.shards.len() {
-            let mut before = usize::MAX;
-            loop {
-                self.collect(i);
-                let left = self.shards[i].index.garbage(&R::pin());
-                let graves = self.shards[i].index.graves();
-                if left + graves >= before || left + graves == 0 {
-                    break;
-                }
-                before = left + graves;
-            }
+    /// Frees all that was retired so far, as far as no reader is in the way.
+    fn free_all(&self, panics: &mut Panics) {
+        let mut idle = 0;
+        while idle < PATIENCE {
+            self.end_grace(MANY_STEPS);
+            let further = (0..self.shards.len()).filter(|i| self.collect(*i, panics)).count();
+            idle = if further == 0 { idle + 1 } else { 0 };
         }
     }
 
     /// Frees what is due in shard `i`: user code runs, outside of everything.
-    fn collect(&self, i: usize) {
+    ///
+    /// Returns whether it came any further.
+    fn collect(&self, i: usize, panics: &mut Panics) -> bool {
         thread_local! { static COLLECTING: Cell<bool> = const { Cell::new(false) } }
+        struct Collecting;
+        impl Drop for Collecting {
+            fn drop(&mut self) {
+                COLLECTING.with(|inside| inside.set(false));
+            }
+        }
         // A destructor that writes to a cache must not free more garbage on top of this one's stack.
         if COLLECTING.with(|inside| inside.replace(true)) {
-            return;
+            return false;
         }
-        let drop_caught = |handle: Handle<K, V>| {
-            if catch_unwind(AssertUnwindSafe(|| drop(handle))).is_err() {
-                self.counters.count(Event::PanickedDrop);
-            }
-        };
-        let mut first_panic = None;
-        let tell = |handle: Handle<K, V>| match &self.listener {
-            Some(listener) => {
-                let call = AssertUnwindSafe(|| listener(handle, RemovalCause::Cleared));
-                if let Err(panic) = catch_unwind(call) {
-                    first_panic.get_or_insert(panic);
+        let _collecting = Collecting;
+        self.shards[i].index.collect(|handle, cleared| match &self.listener {
+            Some(listener) if cleared => panics.catch(|| listener(handle, RemovalCause::Cleared)),
+            _ => {
+                let mut panicked = Panics::default();
+                panicked.catch(|| drop(handle));
+                if panicked.forget() {
+                    self.counters.count(Event::PanickedDrop);
                 }
             }
-            None => drop_caught(handle),
-        };
-        self.shards[i].index.collect(drop_caught, tell);
-        COLLECTING.with(|inside| inside.set(false));
-        if let Some(panic) = first_panic {
-            resume_unwind(panic);
-        }
+        })
     }
 
     /// Checks every invariant that can be checked at rest. Panics with the name of the one that does not hold.
@@ -672,6 +712,33 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let whole = pool.capacity().min(i64::MAX as u64 / 4);
             assert_eq!(pool.sum(), whole as i64, "W1: budgets and pool sum up to the capacity");
         }
+    }
+}
+
+/// The first of the panics of user code, kept until all else is done.
+#[derive(Default)]
+struct Panics(Option<Box<dyn Any + Send>>);
+
+impl Panics {
+    fn catch(&mut self, call: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+            match self.0 {
+                None => self.0 = Some(panic),
+                // The payload is the user's, and its destructor may panic in its turn.
+                Some(_) => std::mem::forget(panic),
+            }
+        }
+    }
+
+    fn resume(self) {
+        if let Some(panic) = self.0 {
+            resume_unwind(panic);
+        }
+    }
+
+    /// Whether there was one.
+    fn forget(self) -> bool {
+        self.0.map(std::mem::forget).is_some()
     }
 }
 
@@ -714,25 +781,39 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
     ///
     /// # Panics
     /// With the listener's panic, when everything else has been done.
-    fn finish(mut self) {
-        let mut first_panic = None;
-        if let Some(listener) = &self.engine.listener {
-            for (handle, cause) in self.events.drain(..) {
-                if let Err(panic) = catch_unwind(AssertUnwindSafe(|| listener(handle, cause))) {
-                    first_panic.get_or_insert(panic);
-                }
-            }
-        }
-        if let Some(touched) = self.touched {
-            let shards = if self.more { 0..self.engine.shards.len() } else { touched..touched + 1 };
+    fn finish(self) {
+        let (engine, touched, more) = (self.engine, self.touched, self.more);
+        let mut panics = self.tell();
+        if let Some(touched) = touched {
+            let shards = if more { 0..engine.shards.len() } else { touched..touched + 1 };
             for i in shards {
-                if self.engine.shards[i].index.has_due() {
-                    self.engine.collect(i);
+                if engine.shards[i].index.has_due() {
+                    engine.collect(i, &mut panics);
                 }
             }
         }
-        if let Some(panic) = first_panic {
-            resume_unwind(panic);
+        panics.resume();
+    }
+
+    /// Calls the listener.
+    fn tell(mut self) -> Panics {
+        let mut panics = Panics::default();
+        self.tell_all(&mut panics);
+        panics
+    }
+
+    fn tell_all(&mut self, panics: &mut Panics) {
+        if let Some(listener) = &self.engine.listener {
+            self.events.drain(..).for_each(|(handle, cause)| panics.catch(|| listener(handle, cause)));
         }
+    }
+}
+
+impl<K, V, R: Reclaim> Drop for Settling<'_, K, V, R> {
+    /// What the listener must hear is said even if user code panicked in the middle of the operation.
+    fn drop(&mut self) {
+        let mut panics = Panics::default();
+        self.tell_all(&mut panics);
+        panics.forget();
     }
 }

@@ -28,6 +28,11 @@ pub(crate) struct Shard<K, V, R: Reclaim> {
 /// How often in a row a victim may be out of reach before the evictor gives up: it is being migrated by a thread that
 /// sleeps. The entry over the budget goes with the next write.
 const BUSY_LIMIT: usize = 8;
+/// How many entries in a row an evictor may keep before it takes the next as it is: others wait for the policy, and
+/// readers may use entries faster than they are judged.
+const JUDGED: usize = 256;
+/// How many tokens an insertion looks up while too many are stale: more than it adds.
+const CHECKED: usize = 4;
 
 impl<K, V, R: Reclaim> Shard<K, V, R> {
     pub(super) fn new(index: Index<K, V, R>) -> Self {
@@ -47,6 +52,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         &'p self,
         i: usize,
         newcomer: Option<Token>,
+        now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
     ) {
@@ -55,7 +61,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
         {
             let mut policy = lock(&shard.policy);
-            while is_over() && self.evict(i, &mut policy, pin, settling) {}
+            while is_over() && self.evict(i, &mut policy, now, pin, settling) {}
             if let Some(token) = newcomer {
                 let room = self.room(i, &policy);
                 policy.admit(token, room);
@@ -63,13 +69,19 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             self.drop_stale_tokens(i, &mut policy, pin);
         }
         if is_over() {
-            self.make_room_elsewhere(i, pin, settling);
+            self.make_room_elsewhere(i, now, pin, settling);
         }
     }
 
     /// The shard itself has nothing to give: a heavy entry, or a share of nearly nothing.
     #[cold]
-    fn make_room_elsewhere<'p>(&'p self, i: usize, pin: &'p R::Pin, settling: &mut Settling<'_, K, V, R>) {
+    fn make_room_elsewhere<'p>(
+        &'p self,
+        i: usize,
+        now: Option<Instant>,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) {
         let Some(pool) = &self.pool else { return };
         let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
         let others = (i + 1..self.shards.len()).chain(0..i);
@@ -77,7 +89,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         for other in others.chain([i]) {
             while is_over() {
                 let mut policy = lock(&self.shards[other].policy);
-                if !self.evict(other, &mut policy, pin, settling) {
+                // Another writer may have made the room while this one waited for the lock (H3).
+                if !is_over() || !self.evict(other, &mut policy, now, pin, settling) {
                     break;
                 }
             }
@@ -98,13 +111,13 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         &'p self,
         i: usize,
         policy: &mut S3Fifo,
+        now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
     ) -> bool {
         let shard = &self.shards[i];
         let room = self.room(i, policy);
-        let now = shard.index.generation(pin).has_deadlines().then(|| self.lifetimes.now());
-        let mut busy = 0;
+        let (mut busy, mut kept) = (0, 0);
         while let Some((candidate, token)) = policy.candidate(room) {
             // E1: the candidate is looked up again until it is out, kept, or proves stale.
             loop {
@@ -114,8 +127,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Occupied(entry) => {
                         let node = entry.node();
                         let expired = now.is_some_and(|now: Instant| node.is_expired(now));
-                        if !expired && let Verdict::Keep { reuse } = policy.judge(candidate, node.reuse()) {
+                        if !expired
+                            && kept < JUDGED
+                            && let Verdict::Keep { reuse } = policy.judge(candidate, node.reuse())
+                        {
                             node.set_reuse(reuse);
+                            kept += 1;
                             break;
                         }
                         match entry.unlink() {
@@ -144,12 +161,11 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         false
     }
 
-    /// Removals leave tokens behind. When more than half are stale, all are looked up once: by then as many removals
-    /// have passed.
+    /// Removals leave tokens behind. While more than half are stale, each insertion looks a few up.
     fn drop_stale_tokens(&self, i: usize, policy: &mut S3Fifo, pin: &R::Pin) {
         let index = &self.shards[i].index;
         if policy.len() as u64 > 2 * index.generation(pin).entries() + 64 {
-            policy.filter(|token| {
+            policy.check(CHECKED, |token| {
                 !matches!(index.locate_ticket(token.hash(), token.ticket(), pin), Located::Vacant(_))
             });
         }
@@ -176,12 +192,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         i: usize,
         least: usize,
         most: usize,
+        now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
     ) {
         let index = &self.shards[i].index;
-        if index.generation(pin).has_deadlines() {
-            let now = self.lifetimes.now();
+        if let Some(now) = now {
             let take = |gone: Unlinked<'p, K, V, R>| settling.note(i, gone, RemovalCause::Expired, pin);
             index.sweep(least, most, pin, |node| node.is_expired(now), take);
         }
@@ -196,7 +212,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         if let Some(pool) = &self.pool {
             assert!(self.used(i, pin) <= pool.budget(i), "E3: shard {i} uses more than its budget");
             let mut tokens = std::collections::HashSet::new();
-            policy.filter(|token| {
+            let all = policy.len();
+            policy.check(all, |token| {
                 assert!(tokens.insert((token.hash(), token.ticket())), "E2: a token is queued once");
                 true
             });

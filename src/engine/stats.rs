@@ -20,6 +20,7 @@
 
 use crate::sync::{Ordering, PlainMutex, Tally, lock_plain, thread_local_plain};
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 
 /// What a cache has done since it was built, or since its parts were last looked at: all counters only rise.
 ///
@@ -59,7 +60,8 @@ pub struct Stats {
     pub refused: u64,
     /// Destructors that panicked while the cache freed entries.
     pub panicked_drops: u64,
-    /// Entries and tables that were taken out and wait to be freed. The one number that also falls.
+    /// Entries that were taken out and wait to be freed, and buckets that a `clear` took away. The one number that also
+    /// falls.
     pub pending_reclaim: u64,
 }
 
@@ -108,25 +110,31 @@ static NUMBERS: Tally = Tally::new(1);
 /// Rows that a thread finds at once.
 const RECENT: usize = 4;
 
+/// Rows that need no cleaning.
+const FEW: usize = 64;
+
 type Known = (u64, &'static Row);
 
 thread_local_plain! {
     static RECENTLY: [Cell<Option<Known>>; RECENT] = const { [const { Cell::new(None) }; RECENT] };
-    static CLAIMED: RefCell<Claimed> = const { RefCell::new(Claimed(Vec::new())) };
+    static CLAIMED: RefCell<Claimed> = const { RefCell::new(Claimed { rows: BTreeMap::new(), clean_at: FEW }) };
 }
 
 /// All rows that a thread has claimed, to be given back when it ends.
-struct Claimed(Vec<Known>);
+struct Claimed {
+    rows: BTreeMap<u64, &'static Row>,
+    /// At this many rows those of caches that are gone are forgotten.
+    clean_at: usize,
+}
 
 impl Claimed {
-    fn of(&self, number: u64) -> Option<&'static Row> {
-        self.0.iter().find(|(known, _)| *known == number).map(|(_, row)| *row)
-    }
-
     fn add(&mut self, number: u64, row: &'static Row) {
-        // Rows of caches that are gone: their new owners have claimed them for themselves (T3).
-        self.0.retain(|(number, row)| row.cache.load(Ordering::Relaxed) == *number);
-        self.0.push((number, row));
+        if self.rows.len() >= self.clean_at {
+            // Their new owners have claimed them for themselves (T3).
+            self.rows.retain(|number, row| row.cache.load(Ordering::Relaxed) == *number);
+            self.clean_at = (2 * self.rows.len()).max(FEW);
+        }
+        self.rows.insert(number, row);
     }
 }
 
@@ -134,7 +142,7 @@ impl Drop for Claimed {
     fn drop(&mut self) {
         let _ = RECENTLY.try_with(|recent| recent.iter().for_each(|place| place.set(None)));
         let _changes = lock_plain(&CHANGES);
-        for (number, row) in self.0.drain(..) {
+        for (number, row) in std::mem::take(&mut self.rows) {
             if row.cache.load(Ordering::Relaxed) == number {
                 row.claimed.store(0, Ordering::Relaxed);
             }
@@ -173,7 +181,7 @@ impl Counters {
     fn add_slowly(&self, event: Event, n: u64) {
         let found = CLAIMED.try_with(|claimed| {
             let mut claimed = claimed.borrow_mut();
-            claimed.of(self.number).unwrap_or_else(|| {
+            claimed.rows.get(&self.number).copied().unwrap_or_else(|| {
                 let row = self.claim();
                 claimed.add(self.number, row);
                 row

@@ -66,32 +66,35 @@ impl Pool {
         }
         let _transfer = lock(&self.transfer);
         let lacking = || used(i) as i64 - self.budgets[i].load(Ordering::SeqCst);
-        let free = self.free.load(Ordering::SeqCst);
-        let need = lacking();
-        if need > 0 && free > 0 {
-            let chunk = self.capacity().min(GREATEST) as i64 / (self.budgets.len() as i64 * 16);
-            let taken = chunk.max(need).min(free);
-            self.budgets[i].fetch_add(taken, Ordering::SeqCst);
-            if taken > need {
-                self.set_slack(i);
-            }
-            self.free.fetch_sub(taken, Ordering::SeqCst);
-        }
-        for other in self.with_slack() {
+        loop {
             let need = lacking();
             if need <= 0 {
-                break;
+                // A removal that came before the units did left its slack to be found.
+                self.note_slack(i, used(i));
+                return true;
             }
+            let free = self.free.load(Ordering::SeqCst);
+            if free > 0 {
+                let chunk = self.capacity().min(GREATEST) as i64 / (self.budgets.len() as i64 * 16);
+                let taken = chunk.max(need).min(free);
+                self.budgets[i].fetch_add(taken, Ordering::SeqCst);
+                self.note_slack(i, used(i));
+                self.free.fetch_sub(taken, Ordering::SeqCst);
+                continue;
+            }
+            let Some(other) = self.with_slack().next() else { return false };
             if other != i {
                 self.take(other, need, &used, |units| {
                     self.budgets[i].fetch_add(units, Ordering::SeqCst);
                 });
             }
-            self.slack[other / 64].fetch_and(!(1 << (other % 64)), Ordering::SeqCst);
-            // Whoever lowered its use before the bit went relied on the bit (W2).
-            self.note_slack(other, used(other));
+            // Only where nothing is left, so that a look without the lock never misses what is.
+            if used(other) >= self.budget(other) {
+                self.slack[other / 64].fetch_and(!(1 << (other % 64)), Ordering::SeqCst);
+                // Whoever lowered its use before the bit went relied on the bit (W2).
+                self.note_slack(other, used(other));
+            }
         }
-        lacking() <= 0
     }
 
     /// Takes up to `wanted` units that shard `from` doesn't use, after `add` has put them elsewhere.
@@ -150,7 +153,7 @@ impl Pool {
         let total = i128::from(missing);
         for budget in &self.budgets {
             let own = budget.load(Ordering::SeqCst);
-            let share = (i128::from(own) * total + leased - 1) / leased.max(1);
+            let share = (i128::from(own) * total + (leased - 1).max(0)) / leased.max(1);
             let cut = (share as i64).min(missing).min(own);
             budget.fetch_sub(cut, Ordering::SeqCst);
             missing -= cut;

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod ghost;
+mod queue;
 mod s3_fifo;
 
 pub(crate) use s3_fifo::S3Fifo;
@@ -80,8 +81,9 @@ pub(crate) trait Policy: Send {
     /// How many tokens are queued.
     fn len(&self) -> usize;
 
-    /// Drops the tokens for which `is_live` is false, keeping the order of the others.
-    fn filter(&mut self, is_live: impl FnMut(Token) -> bool);
+    /// Looks at `n` tokens that it has not looked at for longest, and drops those for which `is_live` is false. The order
+    /// of the others stays.
+    fn check(&mut self, n: usize, is_live: impl FnMut(Token) -> bool);
 
     /// Forgets everything: the shard was cleared.
     fn clear(&mut self);

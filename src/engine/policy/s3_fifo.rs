@@ -18,16 +18,16 @@
 #![forbid(unsafe_code)]
 
 use super::ghost::Ghost;
+use super::queue::Queue;
 use super::{Fate, Policy, Token, Verdict};
-use std::collections::VecDeque;
 
 /// Uses that take an entry from the small to the main queue.
 const USES_TO_MOVE: u8 = 2;
 
 #[derive(Default)]
 pub(crate) struct S3Fifo {
-    small: VecDeque<Token>,
-    main: VecDeque<Token>,
+    small: Queue,
+    main: Queue,
     ghost: Ghost,
     /// The room of the last admission, from which the ghost takes its length.
     room: usize,
@@ -53,16 +53,16 @@ impl Policy for S3Fifo {
     fn admit(&mut self, token: Token, room: usize) {
         self.room = room;
         if self.ghost.take(token.hash()) {
-            self.main.push_back(token);
+            self.main.push(token);
         } else {
-            self.small.push_back(token);
+            self.small.push(token);
         }
     }
 
     fn candidate(&mut self, room: usize) -> Option<(Judged, Token)> {
         self.room = room;
-        let from_small = self.main.is_empty() || self.small.len() >= (room / 10).max(1);
-        let token = if from_small { self.small.pop_front() } else { self.main.pop_front() };
+        let from_small = self.main.len() == 0 || self.small.len() >= (room / 10).max(1);
+        let token = if from_small { self.small.pop() } else { self.main.pop() };
         // A small queue below its share and without tokens leaves the main one, and the other way round.
         token.map(|token| (Judged { token, from_small }, token))
     }
@@ -71,11 +71,11 @@ impl Policy for S3Fifo {
         let Judged { token, from_small } = candidate;
         match (from_small, reuse) {
             (true, uses) if uses >= USES_TO_MOVE => {
-                self.main.push_back(token);
+                self.main.push(token);
                 Verdict::Keep { reuse: 0 }
             }
             (false, uses) if uses > 0 => {
-                self.main.push_back(token);
+                self.main.push(token);
                 Verdict::Keep { reuse: uses - 1 }
             }
             _ => Verdict::Evict,
@@ -89,8 +89,8 @@ impl Policy for S3Fifo {
                 let length = self.ghost_length();
                 self.ghost.add(token.hash(), length);
             }
-            Fate::Busy if from_small => self.small.push_back(token),
-            Fate::Busy => self.main.push_back(token),
+            Fate::Busy if from_small => self.small.push(token),
+            Fate::Busy => self.main.push(token),
             Fate::Evicted | Fate::Expired | Fate::Stale => {}
         }
     }
@@ -99,14 +99,16 @@ impl Policy for S3Fifo {
         self.small.len() + self.main.len()
     }
 
-    fn filter(&mut self, mut is_live: impl FnMut(Token) -> bool) {
-        self.small.retain(|token| is_live(*token));
-        self.main.retain(|token| is_live(*token));
+    fn check(&mut self, n: usize, mut is_live: impl FnMut(Token) -> bool) {
+        // In proportion to their lengths, so that both come round together.
+        let of_small = (n * self.small.len()).div_ceil(self.len().max(1));
+        (0..of_small).for_each(|_| self.small.check(&mut is_live));
+        (of_small..n).for_each(|_| self.main.check(&mut is_live));
     }
 
     fn clear(&mut self) {
-        self.small = VecDeque::new();
-        self.main = VecDeque::new();
+        self.small = Queue::default();
+        self.main = Queue::default();
         self.ghost.clear();
     }
 }
@@ -138,7 +140,7 @@ mod tests {
         }
         let mut uses = |t: Token| if t.hash() == 0 { 2 } else { 0 };
         assert_eq!(evict(&mut policy, 10, &mut uses), Some(token(1)), "0 was used twice and moved to main");
-        assert_eq!(policy.main, [token(0)]);
+        assert_eq!(policy.main.pop(), Some(token(0)));
     }
 
     #[test]
@@ -147,7 +149,7 @@ mod tests {
         (0..10).for_each(|i| policy.admit(token(i), 10));
         let gone = evict(&mut policy, 10, &mut |_| 0).expect("ten tokens are queued");
         policy.admit(gone, 10);
-        assert_eq!(policy.main, [gone]);
+        assert_eq!(policy.main.pop(), Some(gone));
     }
 
     #[test]
@@ -160,7 +162,7 @@ mod tests {
         let (candidate, _) = policy.candidate(4).expect("four tokens");
         policy.settle(candidate, Fate::Stale);
         assert_eq!(policy.len(), 3);
-        policy.filter(|t| t.hash() % 2 == 0);
+        policy.check(3, |t| t.hash() % 2 == 0);
         assert!(policy.len() < 3);
     }
 

@@ -41,6 +41,13 @@ const CLOSED: usize = usize::MAX / 2;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Garbage(pub(crate) *mut ());
 
+impl Garbage {
+    /// What a hazard slot would hold: the address without the kind.
+    fn plain(&self) -> usize {
+        self.0.addr() & !7
+    }
+}
+
 struct Bag {
     claimed: AtomicUsize,
     limit: usize,
@@ -145,6 +152,11 @@ impl<R: Reclaim> Limbo<R> {
         self.due.store(true, Ordering::Relaxed);
     }
 
+    /// There is something to look after.
+    pub(crate) fn note_due(&self) {
+        self.due.store(true, Ordering::Relaxed);
+    }
+
     /// Whether a look at the garbage is worth its price. Says so once for each bag.
     #[inline]
     pub(crate) fn has_due(&self) -> bool {
@@ -188,29 +200,27 @@ impl<R: Reclaim> Limbo<R> {
     }
 
     /// Those of `due` that no guard holds; the others go back into limbo.
-    pub(crate) fn unheld(&self, mut due: Vec<Garbage>) -> Vec<Garbage> {
+    pub(crate) fn unheld(&self, due: Vec<Garbage>) -> Vec<Garbage> {
         if due.is_empty() {
             return due;
         }
-        due.sort_unstable_by_key(|item| item.0.addr());
         let mut held = Vec::new();
-        holders(|address| {
-            if let Ok(at) = due.binary_search_by_key(&address.addr(), |item| item.0.addr()) {
-                held.push(at);
-            }
-        });
+        holders(|address| held.push(address.addr()));
         if held.is_empty() {
             return due;
         }
         held.sort_unstable();
-        held.dedup();
-        let pin = R::pin();
-        for at in held.into_iter().rev() {
-            let item = due.swap_remove(at);
-            // SAFETY: it was unlinked long ago and just left limbo; nobody else knows of it but its holder.
-            unsafe { self.retire(item, 0, 0, 0, &pin) };
+        // The order of `due` stays: models must not depend on addresses.
+        let is_held = |item: &Garbage| held.binary_search(&item.plain()).is_ok();
+        let (back, free): (Vec<_>, Vec<_>) = due.into_iter().partition(is_held);
+        if !back.is_empty() {
+            let pin = R::pin();
+            for item in back {
+                // SAFETY: it was unlinked long ago and just left limbo; nobody else knows of it but its holder.
+                unsafe { self.retire(item, 0, 0, 0, &pin) };
+            }
         }
-        due
+        free
     }
 
     /// Everything in limbo, for the index that is being dropped: no guard borrows it any more.

@@ -12,13 +12,16 @@
 //! ```
 
 use super::CachedValue;
-use crate::sync::{Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, alloc_zeroed, dealloc};
+use crate::sync::{
+    Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Tally, alloc_zeroed, dealloc,
+};
 use crossbeam_utils::CachePadded;
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-pub(super) const SLOTS: usize = 6;
+/// Models make do with fewer.
+pub(super) const SLOTS: usize = if cfg!(dogpile_loom) { 3 } else { 6 };
 const LOCK: u64 = 1 << 48;
 const MIGRATED: u64 = 1 << 49;
 const CHAIN: u64 = 1 << 50;
@@ -27,6 +30,8 @@ const VERSION: u64 = if cfg!(dogpile_loom) { 1 << 63 } else { 1 << 51 };
 /// The greatest size of a table: the bits of the hash that choose a bucket.
 const MOST_BUCKETS_LOG2: u32 = 33;
 const TAG_SHIFT: u32 = 33;
+/// What every allocator gives without being asked.
+const USUAL_ALIGNMENT: usize = 16;
 const LOW_BYTES: u64 = 0x0000_0101_0101_0101;
 const HIGH_BITS: u64 = 0x0000_8080_8080_8080;
 
@@ -187,55 +192,52 @@ pub(crate) struct Generation {
     weight: AtomicI64,
     /// Where the sweep for expired entries is, in slots.
     pub(super) hand: AtomicUsize,
-    /// Whether any entry ever had a deadline: only then is there anything to sweep.
-    timed: AtomicU64,
 }
 
 const ENTRIES_BITS: u32 = 40;
 const ENTRIES_MASK: u64 = (1 << ENTRIES_BITS) - 1;
 
-// Every access is Relaxed: these are numbers, nothing is published through them. Atomicity makes them exact.
+// Counts and weights are sequentially consistent: with the pool's budgets they decide who must make room (`weight.rs`).
+// On x86-64 that costs a read-modify-write nothing. The rest is Relaxed: hints.
 impl Generation {
     fn new() -> Self {
         Self {
             entries: CachePadded::new(AtomicU64::new(0)),
             weight: AtomicI64::new(0),
             hand: AtomicUsize::new(0),
-            timed: AtomicU64::new(0),
         }
+    }
+
+    /// For what comes after a `clear`. Tickets go on half a round later: writers that are still at work in the former
+    /// generation draw a few more there, which must not be those of keys that come back here (E2).
+    pub(super) fn after(former: &Self) -> Self {
+        let drawn = former.entries.load(Ordering::Relaxed) >> ENTRIES_BITS;
+        let next = Self::new();
+        next.entries.store((drawn + (1 << 15)) << ENTRIES_BITS, Ordering::Relaxed);
+        next
     }
 
     /// Counts one more entry, and gives it its ticket.
     pub(super) fn enter(&self) -> u16 {
-        (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, Ordering::Relaxed) >> ENTRIES_BITS) as u16
+        (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, Ordering::SeqCst) >> ENTRIES_BITS) as u16
     }
 
     pub(super) fn leave(&self) {
-        let before = self.entries.fetch_sub(1, Ordering::Relaxed);
+        let before = self.entries.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before & ENTRIES_MASK != 0, "an entry leaves once");
     }
 
     pub(crate) fn entries(&self) -> u64 {
-        self.entries.load(Ordering::Relaxed) & ENTRIES_MASK
+        self.entries.load(Ordering::SeqCst) & ENTRIES_MASK
     }
 
     pub(super) fn add_weight(&self, weight: i64) {
-        self.weight.fetch_add(weight, Ordering::Relaxed);
+        self.weight.fetch_add(weight, Ordering::SeqCst);
     }
 
     pub(crate) fn weight(&self) -> u64 {
         // Above zero by the order of raising and lowering; the clamp is for a number read in between.
-        u64::try_from(self.weight.load(Ordering::Relaxed)).unwrap_or(0)
-    }
-
-    pub(crate) fn note_deadline(&self) {
-        if self.timed.load(Ordering::Relaxed) == 0 {
-            self.timed.store(1, Ordering::Relaxed);
-        }
-    }
-
-    pub(crate) fn has_deadlines(&self) -> bool {
-        self.timed.load(Ordering::Relaxed) != 0
+        u64::try_from(self.weight.load(Ordering::SeqCst)).unwrap_or(0)
     }
 }
 
@@ -250,6 +252,10 @@ pub(super) struct Header<N> {
     pub(super) swept: AtomicUsize,
     generation: Arc<Generation>,
     log2: u32,
+    /// Whether any bucket ever had a chain: only then is there anything to walk over when the table is freed.
+    chained: Tally,
+    /// Where the block of memory begins.
+    start: *mut u8,
 }
 
 #[cfg(dogpile_loom)]
@@ -281,7 +287,10 @@ impl<'p, N> Table<'p, N> {
     fn layout(log2: u32) -> Option<Layout> {
         let buckets = Layout::array::<Bucket<N>>(1_usize.checked_shl(log2)?).ok()?;
         let (layout, _) = Layout::new::<Header<N>>().extend(buckets).ok()?;
-        Some(layout.pad_to_align())
+        // With room to align by hand: an allocator that is asked for no more than its usual alignment gives pages that
+        // are zero already, instead of clearing all of them.
+        Layout::from_size_align(layout.size().checked_add(layout.align() - USUAL_ALIGNMENT)?, USUAL_ALIGNMENT)
+            .ok()
     }
 
     /// A new, empty table, or `None` where there is no memory for it (or no bit of the hash left).
@@ -291,13 +300,18 @@ impl<'p, N> Table<'p, N> {
         }
         let layout = Self::layout(log2)?;
         // SAFETY: the layout holds a header at least, so its size is not zero.
-        let start = NonNull::new(unsafe { alloc_zeroed(layout) })?.cast::<Header<N>>();
+        let block = NonNull::new(unsafe { alloc_zeroed(layout) })?;
+        let gap = block.as_ptr().align_offset(align_of::<Header<N>>());
+        // SAFETY: the block is larger than header and buckets by the greatest gap there can be (`layout`).
+        let start = unsafe { block.add(gap) }.cast::<Header<N>>();
         let header = Header {
             next: AtomicPtr::new(ptr::null_mut()),
             cursor: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
             generation: generation.map_or_else(|| Arc::new(Generation::new()), Arc::clone),
             log2,
+            chained: Tally::new(0),
+            start: block.as_ptr(),
         };
         // SAFETY: the block begins with room for a header (`layout`).
         unsafe { start.write(header) };
@@ -313,10 +327,10 @@ impl<'p, N> Table<'p, N> {
         Some(table)
     }
 
-    /// As `allocate`, for a first table without which there is no cache.
-    pub(super) fn first(log2: u32) -> Self {
-        Self::allocate(log2, None).unwrap_or_else(|| {
-            handle_alloc_error(Self::layout(log2).unwrap_or_else(Layout::new::<Header<N>>));
+    /// As `allocate`, for a table of one bucket without which there is no cache.
+    pub(super) fn first(generation: Option<&Arc<Generation>>) -> Self {
+        Self::allocate(0, generation).unwrap_or_else(|| {
+            handle_alloc_error(Self::layout(0).unwrap_or_else(Layout::new::<Header<N>>));
         })
     }
 
@@ -386,6 +400,15 @@ impl<'p, N> Table<'p, N> {
         &self.header().generation
     }
 
+    /// A bucket of this table is about to get a chain.
+    pub(super) fn note_chain(self) {
+        let chained = &self.header().chained;
+        // Relaxed: read when all users of the table have gone, or only where nothing was chained.
+        if chained.load(Ordering::Relaxed) == 0 {
+            chained.store(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn shared_generation(self) -> &'p Arc<Generation> {
         &self.header().generation
     }
@@ -395,7 +418,8 @@ impl<'p, N> Table<'p, N> {
     /// # Safety
     /// - Nobody else can reach the table any more, and nobody frees it but here.
     pub(super) unsafe fn free(self) {
-        for i in 0..self.len() {
+        let buckets = if self.header().chained.load(Ordering::Relaxed) == 0 { 0 } else { self.len() };
+        for i in 0..buckets {
             let mut at = self.bucket(i).overflow.load(Ordering::Relaxed);
             while let Some(chained) = NonNull::new(at) {
                 // SAFETY: chained buckets come from `Bucket::boxed`, each is linked once, and the table is ours alone.
@@ -408,12 +432,13 @@ impl<'p, N> Table<'p, N> {
             // SAFETY: the block holds `len` buckets, written by `allocate`, and nobody reaches them any more.
             unsafe { self.base.add(i).drop_in_place() };
         }
-        let start = self.header_ptr().as_ptr();
+        let header = self.header_ptr().as_ptr();
+        let start = self.header().start;
         let layout = Self::layout(self.log2).expect("a table that exists has a layout");
         // SAFETY: the header was written by `allocate` and is dropped once, here; buckets need no drop.
-        unsafe { start.drop_in_place() };
+        unsafe { header.drop_in_place() };
         // SAFETY: the block was allocated with this layout, and nobody reaches it any more.
-        unsafe { dealloc(start.cast(), layout) };
+        unsafe { dealloc(start, layout) };
     }
 }
 

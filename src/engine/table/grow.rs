@@ -7,29 +7,31 @@
 //!
 //! Growth is advisory: without memory for a greater table, or while the last growth still runs, chains take the load.
 
-use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, frozen, moved, tag_of};
+use super::bucket::{Bucket, Content, Generation, Meta, Node, SLOTS, Table, frozen, moved, tag_of};
 use super::walk::Kind;
 use super::write::Patience;
 use super::{Index, ord};
 use crate::engine::reclaim::Reclaim;
-use crate::sync::{AtomicPtr, Backoff};
+use crate::sync::{Arc, AtomicPtr, Backoff};
 use std::ptr::NonNull;
 
-/// Up to this size whoever triggers the growth does all of it.
-const AT_ONCE: usize = 64;
+/// Up to this size whoever triggers the growth does all of it. Models have both sorts in small.
+const AT_ONCE: usize = if cfg!(dogpile_loom) { 1 } else { 64 };
 /// How many MIGRATED buckets a helper checks off.
 const SWEEP: usize = 32;
 
 /// One of the two buckets that a bucket's entries go to, while only its migrator writes it (I5).
 struct Child<'p, N> {
+    table: Table<'p, N>,
     home: &'p Bucket<N>,
     last: &'p Bucket<N>,
     used: usize,
 }
 
 impl<'p, N> Child<'p, N> {
-    fn new(home: &'p Bucket<N>) -> Self {
-        Self { home, last: home, used: 0 }
+    fn new(table: Table<'p, N>, index: usize) -> Self {
+        let home = table.bucket(index);
+        Self { table, home, last: home, used: 0 }
     }
 
     /// Puts a node in; `spare` holds the chained buckets reserved before the lock was taken.
@@ -38,6 +40,7 @@ impl<'p, N> Child<'p, N> {
         if self.used == SLOTS {
             let chained =
                 NonNull::from(Box::leak(spare.pop().expect("as many as the entries need were reserved")));
+            self.table.note_chain();
             self.last.overflow.store(chained.as_ptr(), ord::LINK());
             let meta = Meta(self.home.meta.load(ord::NUMBER())).with_chain(true);
             self.home.meta.store(meta.0, ord::UNLOCK());
@@ -118,7 +121,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 self.migrate(table, mine, Patience::Try, pin);
             }
         }
-        let start = header.swept.load(ord::NUMBER());
+        let start = header.swept.load(ord::SWEPT());
         let stop = table.len().min(start.saturating_add(SWEEP));
         let mut at = start;
         while at < stop {
@@ -130,7 +133,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             at += 1;
         }
         if at > start {
-            header.swept.fetch_max(at, ord::NUMBER());
+            header.swept.fetch_max(at, ord::SWEEP());
         }
         if at == table.len() {
             self.switch(table, pin);
@@ -183,7 +186,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 continue;
             }
             let near = index & table.mask();
-            let mut children = [Child::new(next.bucket(near)), Child::new(next.bucket(near + table.len()))];
+            let mut children = [Child::new(next, near), Child::new(next, near + table.len())];
             self.for_each_slot(home, meta, pin, |slot| {
                 let mut raw = slot.load(ord::READ());
                 // A frozen slot is nobody's but ours: writers wait, and evictors pass by.
@@ -225,7 +228,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     ///
     /// Writers that are still at work in the old table happen before the clear; what they publish goes with it.
     pub(crate) fn clear(&self, pin: &R::Pin) -> u64 {
-        let fresh = Table::<Node<K, V>>::first(0);
+        let generation = Arc::new(Generation::after(self.generation(pin)));
+        let fresh = Table::<Node<K, V>>::first(Some(&generation));
         let old = self.word.swap(fresh.pack(), ord::SWITCH());
         // SAFETY: `old` was the word until now, so it is packed, and this thread retires it, below.
         let old = unsafe { Table::unpack(old) };

@@ -40,11 +40,13 @@
 //! | `READ`     | load of a slot                         | `PUBLISH`, `SWAP`, `LEAVE` | the node; after MOVED the child bucket |
 //! | `PUBLISH`  | store of a node into a slot            | `READ`         | the node                                    |
 //! | `SWAP`     | CAS of a slot, node → newer version    | `READ`         | the newer node                              |
-//! | `UNLINK`   | CAS of a slot, node → null             | nobody         | nothing; limbo orders what follows          |
+//! | `UNLINK`   | CAS of a slot, node → null             | `READ`         | what its thread did before: who sees the key gone sees that |
 //! | `FREEZE`   | CAS of a slot, node → frozen           | nobody         | nothing; the node was read with `READ`      |
 //! | `LEAVE`    | store MOVED                            | `READ`         | the child bucket, `next`                    |
 //! | `LINK`     | store of a chain link, CAS of `next`   | `FOLLOW`       | the bucket or table behind it               |
 //! | `FOLLOW`   | load of a chain link or of `next`      | `LINK`         | the same                                    |
+//! | `SWEEP`    | fetch-max of `swept`                   | `SWEPT`        | what was moved out of the buckets before it |
+//! | `SWEPT`    | load of `swept`                        | `SWEEP`        | the same: who switches hands all of it on   |
 //!
 //! # Progress
 //! Reads are wait-free but for the length of chains and of a running growth. Replace, remove and evict wait for a
@@ -81,8 +83,8 @@ use std::ptr::NonNull;
 
 orderings! { table:
     WORD = Acquire, SWITCH = AcqRel, META = Acquire, LOCK = Acquire, UNLOCK = Release, READ = Acquire,
-    PUBLISH = Release, SWAP = Release, UNLINK = Relaxed, FREEZE = Relaxed, LEAVE = Release, LINK = Release,
-    FOLLOW = Acquire, NUMBER = Relaxed
+    PUBLISH = Release, SWAP = Release, UNLINK = Release, FREEZE = Relaxed, LEAVE = Release, LINK = Release,
+    FOLLOW = Acquire, SWEEP = Release, SWEPT = Acquire, NUMBER = Relaxed
 }
 
 /// The entries of one shard, found by hash and key.
@@ -106,10 +108,14 @@ unsafe impl<K: Send + Sync, V: Send + Sync, R: Reclaim> Sync for Index<K, V, R> 
 impl<K, V, R: Reclaim> Index<K, V, R> {
     /// An empty index with room for about `entries`, which grows as needed.
     pub(crate) fn new(entries: usize, weighed: bool) -> Self {
-        // At most four entries a bucket.
-        let log2 = (entries / 4).max(1).next_power_of_two().trailing_zeros();
+        // At most four entries a bucket. The room is a wish: where there is no memory for it, less will do.
+        let wanted = (entries / 4).clamp(1, 1 << 62).next_power_of_two().trailing_zeros();
+        let table = (1..=wanted)
+            .rev()
+            .find_map(|log2| Table::allocate(log2, None))
+            .unwrap_or_else(|| Table::first(None));
         Self {
-            word: CachePadded::new(AtomicPtr::new(Table::first(log2).pack())),
+            word: CachePadded::new(AtomicPtr::new(table.pack())),
             limbo: Limbo::new(),
             graveyard: Mutex::new(Vec::new()),
             weighed,

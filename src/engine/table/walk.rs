@@ -29,6 +29,8 @@ pub(super) enum Kind {
     Migrated = 2,
     /// A table that `clear` took away.
     Dead = 3,
+    /// A node of such a table that a guard held on to.
+    Cleared = 4,
 }
 
 /// A dead table on its way out.
@@ -39,7 +41,7 @@ pub(super) struct Grave<K, V> {
 }
 
 /// How many buckets of a dead table are emptied at a time.
-const SLICE: usize = 512;
+const SLICE: usize = 64;
 /// How many bags are freed at a time.
 const BAGS: usize = 4;
 
@@ -158,9 +160,17 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.limbo.len(pin)
     }
 
-    /// How many dead tables still hold entries.
+    /// How many buckets of dead tables are still to be emptied.
     pub(crate) fn graves(&self) -> usize {
-        lock(&self.graveyard).len()
+        let buckets = |grave: &Grave<K, V>| {
+            // SAFETY: a table in the graveyard is freed by who has taken it out of there.
+            let table: Table<'_, Node<K, V>> = unsafe { Table::from_header(grave.header) };
+            let next = table.header().next.load(ord::FOLLOW());
+            // SAFETY: a dead table's next is a packed table that is freed after it.
+            let next = NonNull::new(next).map_or(0, |next| unsafe { Table::unpack(next.as_ptr()) }.len());
+            table.len() - grave.at + next
+        };
+        lock(&self.graveyard).iter().map(buckets).sum()
     }
 
     /// Makes everything retired so far wait for a grace period of its own instead of for more garbage.
@@ -171,31 +181,36 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 
     /// Frees what is due: drops keys and values, so it runs user code. Not to be called under a pin or a lock.
     ///
-    /// `freed` gets the table's reference of each node; `cleared` that of those that a `clear` took away.
-    pub(crate) fn collect(&self, mut freed: impl FnMut(Handle<K, V>), mut cleared: impl FnMut(Handle<K, V>)) {
-        self.free(self.limbo.take(BAGS), &mut freed);
-        let Some(grave) = lock(&self.graveyard).pop() else { return };
+    /// `release` gets the table's reference of each node, and whether a `clear` took it away. Returns whether it came
+    /// any further; what guards hold does not count.
+    pub(crate) fn collect(&self, mut release: impl FnMut(Handle<K, V>, bool)) -> bool {
+        let due = self.limbo.take(BAGS);
+        let freed = !due.is_empty();
+        self.free(due, &mut release);
+        let Some(grave) = lock(&self.graveyard).pop() else { return freed };
         let (nodes, rest) = self.exhume(grave, SLICE);
         if let Some(rest) = rest {
             lock(&self.graveyard).push(rest);
+            // The next write goes on.
+            self.limbo.note_due();
         }
         // A guard may still hold one of them: those go through limbo once more.
-        for node in self.limbo.unheld(nodes) {
-            // SAFETY: the node sat in a dead table, with that table's reference, and nobody holds it by a slot.
-            cleared(unsafe { Handle::from_raw(node.0.cast()) });
-        }
+        self.free(self.limbo.unheld(nodes), &mut release);
+        true
     }
 
-    fn free(&self, due: Vec<Garbage>, freed: &mut impl FnMut(Handle<K, V>)) {
+    fn free(&self, due: Vec<Garbage>, release: &mut impl FnMut(Handle<K, V>, bool)) {
         for Garbage(address) in due {
             let plain = address.map_addr(|address| address & !7);
             match address.addr() & 7 {
                 // SAFETY: a retired node carries the table's reference, and nobody can reach it but by counts of
                 // their own (R2, R3).
-                0 => freed(unsafe { Handle::from_raw(plain.cast()) }),
+                0 => release(unsafe { Handle::from_raw(plain.cast()) }, false),
                 // SAFETY: a chained bucket that was taken out of its chain, came from `Bucket::boxed`, and is past
                 // its grace period. It holds no node.
                 1 => drop(unsafe { Box::from_raw(plain.cast::<Bucket<Node<K, V>>>()) }),
+                // SAFETY: the node sat in a dead table, with that table's reference, and nobody holds it by a slot.
+                4 => release(unsafe { Handle::from_raw(plain.cast()) }, true),
                 kind => {
                     // SAFETY: what was retired is not null.
                     let header = unsafe { NonNull::new_unchecked(plain.cast::<Header<Node<K, V>>>()) };
@@ -223,7 +238,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             while let Some(here) = bucket {
                 for slot in &here.slots {
                     if let Content::Live(node) | Content::Frozen(node) = Content::of(slot.load(ord::READ())) {
-                        nodes.push(Garbage(node.as_ptr().cast()));
+                        let node = node.as_ptr().map_addr(|address| address | Kind::Cleared as usize);
+                        nodes.push(Garbage(node.cast()));
                     }
                 }
                 // SAFETY: chained buckets of a dead table are freed with it.
@@ -319,7 +335,7 @@ impl<K, V, R: Reclaim> Drop for Index<K, V, R> {
             }
         };
         let garbage = self.limbo.drain();
-        self.free(garbage, &mut release);
+        self.free(garbage, &mut |handle, _| release(handle));
         let word = self.word.load(ord::WORD());
         // SAFETY: the word is a packed table; `&mut self`, so it is ours alone.
         let table: Table<'_, Node<K, V>> = unsafe { Table::unpack(word) };
@@ -328,10 +344,7 @@ impl<K, V, R: Reclaim> Drop for Index<K, V, R> {
         while let Some(grave) = graves.pop() {
             let (nodes, rest) = self.exhume(grave, SLICE);
             graves.extend(rest);
-            for Garbage(node) in nodes {
-                // SAFETY: the table's reference to a node of a table that is gone.
-                release(unsafe { Handle::from_raw(node.cast()) });
-            }
+            self.free(nodes, &mut |handle, _| release(handle));
         }
         if let Some(panic) = first_panic
             && !is_panicking()

@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, tag_of};
 use super::walk::Kind;
-use super::{CachedValue, Generation, Handle, Index, ord};
+use super::{CachedValue, Handle, Index, ord};
 use crate::engine::reclaim::{Reclaim, Shared};
 use crate::sync::{AtomicPtr, Backoff};
 use std::ptr;
@@ -118,10 +118,6 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         self.node
     }
 
-    pub(crate) fn generation(&self) -> &'p Generation {
-        self.table.generation()
-    }
-
     /// Puts a newer version in this one's place.
     ///
     /// # Errors
@@ -168,10 +164,6 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
 }
 
 impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
-    pub(crate) fn generation(&self) -> &'p Generation {
-        self.table.generation()
-    }
-
     /// Puts a new entry into the bucket.
     ///
     /// # Errors
@@ -211,6 +203,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
             (Room::Behind(last), Some(spare)) => {
                 spare.slots[0].store(node.as_ptr(), ord::PUBLISH());
                 spare.meta.store(Meta(0).with_tag(0, tag).0, ord::UNLOCK());
+                self.table.note_chain();
                 last.overflow.store(Box::into_raw(spare), ord::LINK());
                 meta = meta.with_chain(true);
             }
