@@ -361,6 +361,34 @@ fn a_coarse_clock_expires_early_and_never_late() {
     }
 }
 
+/// The kernel's tick may come late, so that its clock lags by more than its resolution: 6 ms of 4 were seen.
+#[test]
+fn h11_zero_is_at_once_also_by_a_clock_that_lags_too_far() {
+    struct Late(ManualClock);
+    impl Clock for Late {
+        fn now(&self) -> Instant {
+            self.0.now().saturating_sub(6 * MS)
+        }
+        fn precise(&self) -> Instant {
+            self.0.now()
+        }
+        fn grain(&self) -> Duration {
+            4 * MS
+        }
+    }
+    let clock = ManualClock::new();
+    clock.advance(100 * MS);
+    let cache = Cache::builder().clock(Late(clock.clone())).build().unwrap();
+    cache.insert_with(1, 1, InsertOptions::new().ttl(Duration::ZERO));
+    assert!(!cache.contains_key(&1), "stored for no time");
+    cache.insert(1, 1);
+    assert!(cache.expire_in(&1, Some(Duration::ZERO)));
+    assert!(!cache.contains_key(&1), "nor is it put off");
+    cache.insert_with(1, 1, InsertOptions::new().ttl(10 * MS));
+    clock.advance(10 * MS);
+    assert!(!cache.contains_key(&1), "and no later than by the same clock");
+}
+
 #[test]
 fn real_clocks_agree_with_each_other() {
     use dogpile::time::{CoarseClock, PreciseClock};

@@ -191,6 +191,81 @@ fn m3_panics_in_user_code_leave_a_usable_cache() {
     assert!(went_off > 300, "{went_off}");
 }
 
+/// M3: a panic of a listener comes out of the call when all is done, not in the middle of it.
+#[test]
+fn m3_a_listener_that_panics_stops_nothing() {
+    let clock = ManualClock::new();
+    let (heard, angry) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let cache: Cache<u32, u32> = Cache::builder()
+        .max_entries(100)
+        .clock(clock.clone())
+        .shards(NonZeroUsize::new(4).unwrap())
+        .listener({
+            let (heard, angry) = (Arc::clone(&heard), Arc::clone(&angry));
+            move |_, _| {
+                heard.fetch_add(1, SeqCst);
+                assert!(!angry.load(SeqCst), "the listener is angry");
+            }
+        })
+        .build()
+        .unwrap();
+    let attempt = |call: &dyn Fn(), left: u64, told: usize, what: &str| {
+        angry.store(false, SeqCst);
+        cache.clear();
+        cache.resize(100);
+        while cache.stats().pending_reclaim > 0 {
+            cache.run_pending();
+        }
+        (0..100).for_each(|key| {
+            drop(cache.insert_with(key, key, InsertOptions::new().ttl(Duration::from_secs(1))))
+        });
+        heard.store(0, SeqCst);
+        angry.store(true, SeqCst);
+        assert!(catch_unwind(AssertUnwindSafe(call)).is_err(), "{what}: the panic comes out");
+        assert_eq!(cache.len(), left, "{what}: the call did all it had to");
+        assert_eq!(heard.load(SeqCst), told, "{what}: the listener was told of all");
+    };
+    attempt(&|| drop(cache.remove(&5)), 99, 1, "remove");
+    attempt(&|| drop(cache.insert(5, 6)), 100, 1, "replace");
+    attempt(&|| drop(cache.insert(500, 6)), 100, 1, "evict");
+    attempt(&|| cache.resize(10), 10, 90, "resize");
+    attempt(&|| cache.retain(|key, _| key % 2 == 0), 50, 50, "retain");
+    attempt(
+        &|| {
+            clock.advance(Duration::from_secs(1));
+            cache.run_pending();
+        },
+        0,
+        100,
+        "run_pending",
+    );
+    // It has also freed what there was, unless a thread of another test was pinned.
+    assert!((0..1000).any(|_| {
+        attempt(
+            &|| {
+                clock.advance(Duration::from_secs(1));
+                cache.run_pending();
+            },
+            0,
+            100,
+            "run_pending",
+        );
+        cache.stats().pending_reclaim == 0
+    }));
+    angry.store(false, SeqCst);
+    (0..100).for_each(|key| drop(cache.insert(key, key)));
+    heard.store(0, SeqCst);
+    angry.store(true, SeqCst);
+    let mut panics = 0;
+    panics += u32::from(catch_unwind(AssertUnwindSafe(|| cache.clear())).is_err());
+    while cache.stats().pending_reclaim > 0 || heard.load(SeqCst) < 100 {
+        panics += u32::from(catch_unwind(AssertUnwindSafe(|| cache.run_pending())).is_err());
+        assert!(panics < 1000);
+    }
+    assert!((1..=2).contains(&panics), "clear, or the call after it, tells of all: {panics}");
+    assert_eq!(heard.load(SeqCst), 100);
+}
+
 /// A value whose destructor uses the cache that it came from.
 struct Echo(u32);
 

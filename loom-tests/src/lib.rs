@@ -27,7 +27,8 @@ pub const fn hash(bucket: u64, tag: u64, shard: u64) -> u64 {
 ///
 /// `DOGPILE_PREEMPTIONS` raises every bound to its value: for the longest runs.
 pub fn check(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
-    let deeper = std::env::var("DOGPILE_PREEMPTIONS").map_or(0, |n| n.parse().expect("a number of preemptions"));
+    let deeper =
+        std::env::var("DOGPILE_PREEMPTIONS").map_or(0, |n| n.parse().expect("a number of preemptions"));
     let bound = preemptions.map(|bound: usize| bound.max(deeper));
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound;
@@ -50,7 +51,11 @@ pub fn check(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + S
     let _ = std::io::stderr().write_all(line.as_bytes());
 }
 
-/// Runs `work` on a thread of its own. Every model joins its threads before it drops what they share: loom does not
+/// Runs `work` on a thread of its own.
+///
+/// Where one side only reads, it is this one. loom remembers the last access to each atomic, and not those before: if a
+/// thread reads a slot and then swaps it, loom forgets that the main thread read the slot earlier, and never tries the
+/// other order (seen with 0.7.2: a model of two threads that ran once). Every model joins its threads before it drops what they share: loom does not
 /// see the counts of `Arc`.
 pub fn go<S: 'static, T: 'static>(shared: &Arc<S>, work: impl FnOnce(&S) -> T + 'static) -> JoinHandle<T> {
     let shared = Arc::clone(shared);

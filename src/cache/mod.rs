@@ -13,7 +13,7 @@ pub use guards::{Batch, Iter, Pinned, Ref};
 #[cfg(feature = "serde")]
 pub use snapshot::Snapshot;
 
-use crate::engine::{Backend, Engine, Handle, Mode, Put, Reclaim, RemovalCause, Stats, Step};
+use crate::engine::{Backend, Engine, Handle, Mode, Panics, Put, Reclaim, RemovalCause, Stats, Step};
 use crate::hash::{RandomState, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, Instant};
@@ -424,11 +424,13 @@ impl<K, V, S> Cache<K, V, S> {
     /// assert_eq!(cache.len(), 5);
     /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
+        let mut panics = Panics::default();
         for handle in self.iter() {
             if !keep(handle.key(), handle.value()) {
-                self.engine().remove_version(&handle, RemovalCause::Removed);
+                panics.catch(|| _ = self.engine().remove_version(&handle, RemovalCause::Removed));
             }
         }
+        panics.resume();
     }
 
     /// Pins the calling thread, for a batch of [`get_in`](Self::get_in) or [`get_multi`](Self::get_multi).

@@ -63,8 +63,12 @@ impl<K, V> Lifetimes<K, V> {
 
     /// The deadline `span` from now.
     pub(crate) fn deadline(&self, span: Duration) -> Instant {
-        let at = self.precise().saturating_add(span);
-        if at == Instant::FAR_FUTURE { at } else { at.saturating_sub(self.grain) }
+        if self.precise().saturating_add(span) == Instant::FAR_FUTURE {
+            return Instant::FAR_FUTURE;
+        }
+        // A cheap clock may lag by more than its grain, when the kernel's tick is late. Then it is itself the start, so
+        // that at least no time is over at once.
+        self.precise().saturating_sub(self.grain).min(self.now()).saturating_add(span)
     }
 
     /// The hard deadline of a new entry: its own time to live, or what the cache says of it.

@@ -717,10 +717,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
 /// The first of the panics of user code, kept until all else is done.
 #[derive(Default)]
-struct Panics(Option<Box<dyn Any + Send>>);
+pub(crate) struct Panics(Option<Box<dyn Any + Send>>);
 
 impl Panics {
-    fn catch(&mut self, call: impl FnOnce()) {
+    pub(crate) fn catch(&mut self, call: impl FnOnce()) {
         if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
             match self.0 {
                 None => self.0 = Some(panic),
@@ -730,7 +730,7 @@ impl Panics {
         }
     }
 
-    fn resume(self) {
+    pub(crate) fn resume(self) {
         if let Some(panic) = self.0 {
             resume_unwind(panic);
         }

@@ -1,0 +1,225 @@
+//! When memory goes: R2, R3, L1 to L3 of limbo, H1 to H3 of the hazard slots, N1 of the counts.
+//!
+//! The backend here is the models' own (`Modelled`); limbo, hazard slots and nodes are the shipped ones.
+#![cfg(dogpile_loom)]
+
+use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash};
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::{AtomicUsize, Ordering};
+use std::cell::RefCell;
+use std::sync::Arc;
+
+const A: u64 = hash(0, 1, 0);
+const B: u64 = hash(0, 2, 0);
+
+/// One entry, numbered 1.
+fn engine(census: &Census) -> Arc<Living> {
+    let engine = Arc::new(Living::unbounded(0));
+    engine.insert(A, 1, census.value(1));
+    engine
+}
+
+/// R2: what a reader found under its pin is not freed before it unpins.
+#[test]
+fn r2_a_pin_keeps_what_it_finds() {
+    check("r2_a_pin_keeps_what_it_finds", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let reader = go(&engine, |engine| engine.get_in(A, 1, Payload::read));
+        engine.insert(A, 1, census.value(2));
+        engine.run_pending();
+        assert!(done(reader).is_some());
+        engine.run_pending();
+        assert_eq!(census.alive(), [2], "freed when the reader had gone");
+    });
+}
+
+/// R3 (H1 of the errata): a guard keeps its entry alive without a pin, and nothing else.
+#[test]
+fn h1_a_guard_keeps_its_entry() {
+    check("h1_a_guard_keeps_its_entry", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let reader = go(&engine, |engine| {
+            let guard = engine.get(A, 1).expect("the key is present all the while");
+            guard.read() + guard.read()
+        });
+        engine.insert(A, 1, census.value(2));
+        engine.run_pending();
+        assert!(matches!(done(reader), 2 | 4));
+        engine.run_pending();
+        assert_eq!(census.alive(), [2], "freed when the guard had gone");
+        assert_eq!(engine.pending_reclaim(), 0);
+    });
+}
+
+/// R3: the second guard of a slot tells that the reads under the first are over.
+#[test]
+fn h1_a_slot_is_used_again() {
+    check("h1_a_slot_is_used_again", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        engine.insert(B, 2, census.value(10));
+        let reader = go(&engine, |engine| {
+            let _ = engine.get(A, 1).expect("the key is present all the while").read();
+            let guard = engine.get(B, 2).expect("the key is present all the while");
+            guard.read()
+        });
+        engine.insert(A, 1, census.value(2));
+        engine.run_pending();
+        assert_eq!(done(reader), 10);
+    });
+}
+
+/// R3: more guards than slots. Models have two slots, the third guard counts.
+#[test]
+fn h1_more_guards_than_slots() {
+    check("h1_more_guards_than_slots", Some(2), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let reader = go(&engine, |engine| {
+            let mut guards: Vec<_> =
+                (0..3).map(|_| engine.get(A, 1).expect("present all the while")).collect();
+            let last = guards.pop().expect("three guards");
+            drop(guards);
+            last.read()
+        });
+        engine.insert(A, 1, census.value(2));
+        engine.run_pending();
+        assert!(matches!(done(reader), 1 | 2));
+        engine.run_pending();
+        assert_eq!(census.alive(), [2]);
+    });
+}
+
+/// H2: a record that changes hands brings its former owner's last word along.
+#[test]
+fn h2_a_record_changes_hands() {
+    check("h2_a_record_changes_hands", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let readers = [(); 2].map(|()| go(&engine, |engine| engine.get(A, 1).map(|guard| guard.read())));
+        for reader in readers {
+            assert_eq!(done(reader), Some(1));
+        }
+    });
+}
+
+loom::lazy_static! {
+    static ref SHARED: (Living, Census) = {
+        let census = Census::new();
+        let engine = Living::unbounded(0);
+        engine.insert(A, 1, census.value(1));
+        engine.insert(B, 2, census.value(10));
+        (engine, census)
+    };
+}
+loom::thread_local! {
+    static KEPT: RefCell<Option<Guard<'static, Payload>>> = RefCell::new(None);
+}
+
+/// H3: a guard that outlives its thread's locals keeps its record from others until it goes.
+#[test]
+fn h3_a_guard_outlives_its_threads_locals() {
+    check("h3_a_guard_outlives_its_threads_locals", Some(2), || {
+        let (engine, census) = (&SHARED.0, &SHARED.1);
+        let keeper = loom::thread::spawn(|| KEPT.with(|kept| kept.replace(SHARED.0.get(A, 1)).is_none()));
+        let reader = loom::thread::spawn(|| SHARED.0.get(B, 2).map(|guard| guard.read() + guard.read()));
+        engine.insert(B, 2, census.value(11));
+        engine.run_pending();
+        assert!(done(keeper));
+        assert!(matches!(done(reader), Some(20 | 22)));
+    });
+}
+
+/// N1: of two who give up the last references at once, one drops the value, after all that the other read of it.
+#[test]
+fn n1_the_last_owner_drops() {
+    check("n1_the_last_owner_drops", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let remover = go(&engine, |engine| {
+            let handle = engine.remove(A, 1).expect("nobody else removes it");
+            handle.read()
+        });
+        engine.run_pending();
+        assert_eq!(done(remover), 1);
+        engine.run_pending();
+        assert!(census.alive().is_empty());
+    });
+}
+
+/// Two places that each hold the number of an object, four objects, and a limbo for those that were taken out.
+struct Room {
+    limbo: Limbo,
+    places: [AtomicUsize; 2],
+    objects: [UnsafeCell<()>; 4],
+}
+
+impl Room {
+    /// Object 0 is in place 0, object 2 in place 1.
+    fn new() -> Self {
+        Self {
+            limbo: Limbo::new(),
+            places: [0, 2].map(AtomicUsize::new),
+            objects: std::array::from_fn(|_| UnsafeCell::new(())),
+        }
+    }
+
+    /// Puts the next object in, and retires the one that was there. As an index does, after which it asks no more.
+    fn replace(&self, place: usize) {
+        self.limbo.retire(2 * place + 8, || {
+            self.places[place].store(2 * place + 1, Ordering::Release);
+        });
+    }
+
+    fn read(&self, place: usize) {
+        self.limbo.pinned(|| self.objects[self.places[place].load(Ordering::Acquire)].with(|_| ()));
+    }
+
+    /// Ends the objects that may go. Returns how many.
+    fn free(&self) -> usize {
+        let due = self.limbo.take();
+        due.iter().for_each(|number| self.objects[number - 8].with_mut(|_| ()));
+        due.len()
+    }
+}
+
+/// L1, L2: an object that is retired while its bag is sealed is covered, or goes into the next.
+#[test]
+fn l1_a_claim_while_the_bag_is_sealed() {
+    check("l1_a_claim_while_the_bag_is_sealed", Some(3), || {
+        let room = Arc::new(Room::new());
+        let writer = go(&room, |room| room.replace(1));
+        let reader = go(&room, |room| room.read(1));
+        room.replace(0);
+        room.limbo.flush();
+        let mut freed = room.free();
+        done(writer);
+        done(reader);
+        room.limbo.flush();
+        freed += room.free();
+        assert_eq!(freed, 2, "each once, when nobody is in the way");
+        assert_eq!(room.limbo.len(), 0);
+    });
+}
+
+/// L3: two threads that fill and seal bags: what is retired is yielded once.
+#[test]
+fn l3_two_threads_seal() {
+    check("l3_two_threads_seal", Some(3), || {
+        let limbo = Arc::new(Limbo::new());
+        let rival = go(&limbo, |limbo| {
+            (1..=2).for_each(|i| limbo.retire(8 * i, || ()));
+            limbo.take()
+        });
+        (3..=4).for_each(|i| limbo.retire(8 * i, || ()));
+        limbo.flush();
+        let mut all = limbo.take();
+        all.extend(done(rival));
+        let mut limbo = Arc::into_inner(limbo).expect("the rival has gone");
+        all.extend(limbo.drain());
+        all.sort_unstable();
+        assert_eq!(all, [8, 16, 24, 32]);
+    });
+}
