@@ -33,7 +33,7 @@
 //!
 //! Operations on one key are linearizable. Different keys, and [`Cache::clear`] over several shards, are not one moment;
 //! iteration is weakly consistent. A bounded cache keeps to its limit whenever no write is under way; during writes it is
-//! over it by those at most. Filled with exactly its capacity it evicts nothing.
+//! over it by those at most, or by a victim that a sleeping thread was just moving, until the next write. Filled with exactly its capacity it evicts nothing.
 //!
 //! # Expiry
 //!

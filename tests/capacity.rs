@@ -124,6 +124,37 @@ fn h12_an_entry_heavier_than_a_shards_share_is_kept() {
     }
 }
 
+/// A version that grows in place does not push itself out while there is another.
+#[test]
+fn a_heavier_version_is_not_its_own_victim() {
+    for count in [1, 4] {
+        let cache = Cache::builder()
+            .max_weight(60)
+            .weigher(|_: &u32, weight: &u32| *weight)
+            .shards(shards(count))
+            .build()
+            .unwrap();
+        // The oldest is the first that the policy would take.
+        (0..15).for_each(|key| drop(cache.insert(key, 4)));
+        for key in 0..15 {
+            assert!(cache.insert(key, 9).is_none());
+            assert_eq!(cache.get_cloned(&key), Some(9), "{key} in {count} shards");
+            assert!(cache.weight() <= 60);
+        }
+        // All the others are hot, and must go all the same.
+        for heavy in [10, 30, 60] {
+            for _ in 0..4 {
+                let hot: Vec<u32> = cache.iter().map(|entry| *entry.key()).collect();
+                hot.iter().for_each(|key| assert!(cache.get(key).is_some()));
+            }
+            cache.compute(14, |_| dogpile::Compute::Put(heavy));
+            assert_eq!(cache.get_cloned(&14), Some(heavy), "in {count} shards");
+            assert!(cache.weight() <= 60);
+        }
+        assert_eq!(cache.len(), 1);
+    }
+}
+
 /// H3: of many threads that go over the limit together each makes room for one.
 #[test]
 fn h3_exactly_as_many_are_evicted_as_came() {

@@ -133,7 +133,7 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
-    /// How long an entry lives after it was last used. May end up to 1/32 of it early.
+    /// How long an entry lives after it was last used. May end up to 1/32 of it, and two grains of the clock, early.
     pub fn time_to_idle(mut self, time_to_idle: Duration) -> Self {
         self.time_to_idle = Some(time_to_idle);
         self
@@ -163,10 +163,11 @@ impl<K, V, S> CacheBuilder<K, V, S> {
     }
 
     /// Is called with each entry that leaves the cache, and why: by the thread whose call made it leave, at the end of
-    /// that call, when nothing is locked. It may use the cache. If it panics, so does that call, when all is done.
+    /// that call, when nothing is locked. It may use the cache; if what it does makes entries leave, it is called again
+    /// from within. If it panics, so does that call, when all is done.
     ///
-    /// Entries that a `clear` took are reported when they are freed, which may be later; those that are in the cache
-    /// when it is dropped are not.
+    /// Entries that a `clear` took are reported when they are freed, which may be later; what is in the cache when it is
+    /// dropped, or was cleared and not yet freed, is not.
     ///
     /// ```
     /// use dogpile::{Cache, Handle, RemovalCause};

@@ -168,6 +168,8 @@ impl<K, V> Cache<K, V> {
 
     /// A cache without a limit: entries leave by deadlines and by calls only.
     ///
+    /// Empty, it takes about 110 KiB, for its 64 shards; [`CacheBuilder::shards`] makes it smaller.
+    ///
     /// ```
     /// let cache = dogpile::Cache::unbounded();
     /// cache.insert(1, "one");
@@ -305,8 +307,8 @@ impl<K, V, S> Cache<K, V, S> {
     /// gone when it returns. An entry put in meanwhile stays or goes.
     ///
     /// # Cost
-    /// The entries themselves are dropped, and the listener told, in slices: some now, if no reader is in the way, the
-    /// rest by later writes or [`run_pending`](Self::run_pending).
+    /// The entries themselves are dropped, and the listener told, in slices of some 250: one of each shard now, if no reader
+    /// is in the way, the rest by later writes or [`run_pending`](Self::run_pending).
     ///
     /// ```
     /// let cache = dogpile::Cache::new(10);
@@ -690,8 +692,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// `decide` gets the fresh value, if there is one. If the entry changes before its word can be carried out, it is
     /// asked again; so it should have no other effect than its answer. It runs under a pin: not the place for I/O.
     ///
-    /// Returns the entry that the key has after the call; or, if `decide` said `Put` and the cache can't keep the value,
-    /// that value.
+    /// Returns the entry that the key had in the moment of its decision: what was kept, or put. If `decide` said `Put` and
+    /// the cache can't keep the value, that value.
     ///
     /// ```
     /// use dogpile::{Cache, Compute};

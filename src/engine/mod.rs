@@ -34,7 +34,7 @@ use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 use expiry::{MOST_SWEPT, SWEEP};
 use policy::Token;
-use shard::Shard;
+use shard::{Sake, Shard};
 use stats::{Counters, Event};
 use std::any::Any;
 use std::cell::Cell;
@@ -341,13 +341,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             continue;
                         }
                         match old.replace(entry) {
-                            Ok((unlinked, _)) => {
+                            Ok((unlinked, newer)) => {
+                                let token = Token::new(newer.hash(), newer.ticket());
                                 let tell = mode == Mode::Always { tell_old: true } && !expired;
                                 let old = tell.then(|| unlinked.handle());
                                 settling.note(i, unlinked, cause, &pin);
                                 self.counters.count(Event::Replacement);
                                 if self.weigher.is_some() {
-                                    self.make_room(i, None, now, &pin, &mut settling);
+                                    self.make_room(i, Sake::Replaced(token), now, &pin, &mut settling);
                                 }
                                 break Put::Replaced(old);
                             }
@@ -362,7 +363,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                         Ok(node) => {
                             self.counters.count(Event::Insertion);
                             let token = Token::new(node.hash(), node.ticket());
-                            self.make_room(i, Some(token), now, &pin, &mut settling);
+                            self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
                             break Put::Added;
                         }
                         Err(back) => entry = back,
@@ -428,9 +429,16 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                     Ok((unlinked, newer)) => {
                                         settling.note(i, unlinked, cause, &pin);
                                         self.counters.count(Event::Replacement);
+                                        let token = Token::new(newer.hash(), newer.ticket());
                                         let newer = Handle::share(newer);
                                         if self.weigher.is_some() {
-                                            self.make_room(i, None, now, &pin, &mut settling);
+                                            self.make_room(
+                                                i,
+                                                Sake::Replaced(token),
+                                                now,
+                                                &pin,
+                                                &mut settling,
+                                            );
                                         }
                                         break Some(newer);
                                     }
@@ -455,7 +463,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                     self.counters.count(Event::Insertion);
                                     let token = Token::new(node.hash(), node.ticket());
                                     let handle = Handle::share(node);
-                                    self.make_room(i, Some(token), now, &pin, &mut settling);
+                                    self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
                                     break Some(handle);
                                 }
                                 Err(back) => key = back.into_parts().0,
@@ -586,7 +594,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         for i in 0..self.shards.len() {
             let pin = R::pin();
             let now = self.time();
-            self.make_room(i, None, now, &pin, &mut settling);
+            self.make_room(i, Sake::Nobody, now, &pin, &mut settling);
         }
         let mut panics = settling.tell();
         self.free_all(&mut panics);
@@ -641,7 +649,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let now = self.time();
             let round = index.round(&pin);
             self.sweep(i, round, round, now, &pin, &mut settling);
-            self.make_room(i, None, now, &pin, &mut settling);
+            self.make_room(i, Sake::Nobody, now, &pin, &mut settling);
         }
         let mut panics = settling.tell();
         self.free_all(&mut panics);

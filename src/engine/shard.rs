@@ -14,7 +14,7 @@
 
 use super::policy::{Fate, Policy, S3Fifo, Token, Verdict};
 use super::reclaim::Reclaim;
-use super::table::{Index, Located, Unlinked};
+use super::table::{Index, Located, MOST_REUSE, Unlinked};
 use super::{Engine, RemovalCause, Settling};
 use crate::sync::{Mutex, lock};
 use crate::time::Instant;
@@ -23,6 +23,16 @@ pub(crate) struct Shard<K, V, R: Reclaim> {
     pub(super) index: Index<K, V, R>,
     /// Taken by writers of new keys and by maintenance, never by readers. No user code runs under it.
     pub(super) policy: Mutex<S3Fifo>,
+}
+
+/// For whom room is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sake {
+    Nobody,
+    /// An entry under a new key, not yet queued.
+    Newcomer(Token),
+    /// A version that may be heavier than the one whose place it took. It goes only when there is no other.
+    Replaced(Token),
 }
 
 /// How often in a row a victim may be out of reach before the evictor gives up: it is being migrated by a thread that
@@ -47,11 +57,11 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         if self.weigher.is_some() { generation.weight() } else { generation.entries() }
     }
 
-    /// Brings the use of shard `i` down to its budget, then queues the newcomer, if there is one.
+    /// Brings the use of shard `i` down to its budget, for the sake of somebody; then queues it if it is a newcomer.
     pub(super) fn make_room<'p>(
         &'p self,
         i: usize,
-        newcomer: Option<Token>,
+        sake: Sake,
         now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
@@ -61,8 +71,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
         {
             let mut policy = lock(&shard.policy);
-            while is_over() && self.evict(i, &mut policy, now, pin, settling) {}
-            if let Some(token) = newcomer {
+            while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {}
+            if let Sake::Newcomer(token) = sake {
                 let room = self.room(i, &policy);
                 policy.admit(token, room);
             }
@@ -90,7 +100,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             while is_over() {
                 let mut policy = lock(&self.shards[other].policy);
                 // Another writer may have made the room while this one waited for the lock (H3).
-                if !is_over() || !self.evict(other, &mut policy, now, pin, settling) {
+                if !is_over() || !self.evict(other, &mut policy, Sake::Nobody, now, pin, settling) {
                     break;
                 }
             }
@@ -111,13 +121,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         &'p self,
         i: usize,
         policy: &mut S3Fifo,
+        sake: Sake,
         now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
     ) -> bool {
         let shard = &self.shards[i];
         let room = self.room(i, policy);
-        let (mut busy, mut kept) = (0, 0);
+        let (mut busy, mut kept, mut spared) = (0, 0, 0);
         while let Some((candidate, token)) = policy.candidate(room) {
             // E1: the candidate is looked up again until it is out, kept, or proves stale.
             loop {
@@ -127,6 +138,17 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Occupied(entry) => {
                         let node = entry.node();
                         let expired = now.is_some_and(|now: Instant| node.is_expired(now));
+                        if !expired && sake == Sake::Replaced(token) {
+                            // As if it were in the most use, so that it is queued again behind the others.
+                            let verdict = policy.judge(candidate, MOST_REUSE);
+                            debug_assert!(matches!(verdict, Verdict::Keep { .. }), "the most used are kept");
+                            spared += 1;
+                            if spared > MOST_REUSE {
+                                // It has come round more often than any other is kept: there is no other.
+                                return false;
+                            }
+                            break;
+                        }
                         if !expired
                             && kept < JUDGED
                             && let Verdict::Keep { reuse } = policy.judge(candidate, node.reuse())

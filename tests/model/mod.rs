@@ -595,8 +595,7 @@ impl<'c, K: Key, S: BuildHasher> Run<'c, K, S> {
             self.entries.insert(key, entry);
             let count = if old.is_some() { &mut self.tally.replacements } else { &mut self.tally.insertions };
             *count += 1;
-            // A version that took another's place has that one's turn in the queues, too.
-            Some(entry.version).filter(|_| old.is_none() && self.perhaps.0 == 0)
+            Some(entry.version)
         } else {
             self.tally.refused += 1;
             None

@@ -71,6 +71,7 @@ mod progress_tests;
 mod tests;
 
 pub(crate) use bucket::Generation;
+pub(crate) use node::MOST_REUSE;
 pub use node::{CachedValue, Handle};
 pub(crate) use write::{Located, Unlinked};
 

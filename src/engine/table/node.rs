@@ -35,7 +35,7 @@ orderings! { node: RELEASE = Release, LAST = Acquire }
 /// under its owners.
 const TOO_MANY: u32 = u32::MAX / 2;
 /// `reuse` stops here.
-const MOST_REUSE: u8 = 3;
+pub(crate) const MOST_REUSE: u8 = 3;
 
 /// One version of one entry: a key, its value, and what the cache knows of them.
 ///

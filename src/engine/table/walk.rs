@@ -22,7 +22,7 @@ use std::ptr::{self, NonNull};
 /// What a retired address is, in its low bits. Everything retired is aligned to 8.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// A node, its table reference to be taken back. Zero, so that limbo compares it with hazard slots as it is.
+    /// A node, its table reference to be taken back.
     Node = 0,
     Bucket = 1,
     /// A table all of whose slots are moved.
