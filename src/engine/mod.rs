@@ -263,6 +263,13 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
     }
 
+    /// Shard `i` uses less than before (W2).
+    fn note_slack(&self, i: usize, pin: &R::Pin) {
+        if let Some(pool) = &self.pool {
+            pool.note_slack(i, self.used(i, pin));
+        }
+    }
+
     fn note_deadline(&self) {
         if self.timed.load(Ordering::Relaxed) == 0 {
             self.timed.store(1, Ordering::Relaxed);
@@ -352,7 +359,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 }
                                 break Put::Replaced(old);
                             }
-                            Err(back) => entry = back,
+                            Err(back) => {
+                                entry = back;
+                                self.note_slack(i, &pin);
+                            }
                         }
                     }
                     Located::Vacant(_) if !fits => {
@@ -442,7 +452,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                         }
                                         break Some(newer);
                                     }
-                                    Err(back) => key = back.into_parts().0,
+                                    Err(back) => {
+                                        key = back.into_parts().0;
+                                        self.note_slack(i, &pin);
+                                    }
                                 }
                             }
                         }
@@ -778,9 +791,7 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
             self.events.push((gone.handle(), cause));
         }
         gone.retire();
-        if let Some(pool) = &engine.pool {
-            pool.note_slack(i, engine.used(i, pin));
-        }
+        engine.note_slack(i, pin);
         self.more |= self.touched.is_some_and(|touched| touched != i);
         self.touched = Some(i);
     }

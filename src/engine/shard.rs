@@ -202,9 +202,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             policy.clear();
             entries
         };
-        if let Some(pool) = &self.pool {
-            pool.note_slack(i, self.used(i, pin));
-        }
+        self.note_slack(i, pin);
         entries
     }
 
