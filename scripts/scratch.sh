@@ -3,10 +3,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# Every public method is in the tour.
+# Every public method is in the tour; `validate` is there under fuzzing only.
 missing=0
 for method in $(grep -hoE '^    pub (const )?fn [a-z_]+' src/cache/mod.rs src/cache/builder.rs src/cache/snapshot.rs |
-    awk '{ print $NF }' | sort -u); do
+    awk '{ print $NF }' | grep -vx validate | sort -u); do
     # `new` of the options, `len` and `is_empty` of a snapshot and of a cache share their names.
     grep -qE "\b$method\(" examples/tour.rs || { echo "examples/tour.rs does not use $method"; missing=1; }
 done
