@@ -38,7 +38,8 @@
 //! # Expiry
 //!
 //! At exactly its deadline an entry has expired: `get`, `peek`, `contains_key` and iteration do not see it any more. The
-//! default clock has a grain of 1 to 4 ms; deadlines are early by up to one grain, never late. Expired entries are swept
+//! default clock has a grain of 1 to 4 ms; deadlines are early by up to one grain, and late only if the
+//! kernel's tick itself is (a virtual machine that stands still). Expired entries are swept
 //! out by later writes to their shard, or by [`Cache::run_pending`]; until then [`Cache::len`] counts them. The clock is a
 //! trait, with a [manual one](time::ManualClock) for tests.
 //!

@@ -145,6 +145,9 @@ fn read(clock: rustix::time::ClockId) -> Instant {
 ///
 /// On systems without such a clock, or with one coarser than 5 ms, it is the [`PreciseClock`].
 ///
+/// The kernel's tick can be late, on a virtual machine that does not run for example: 6 ms were seen of 4. Entries then
+/// expire late by the difference. Where that matters use the precise clock.
+///
 /// ```
 /// use dogpile::time::{Clock, CoarseClock};
 /// use std::time::Duration;
