@@ -169,7 +169,7 @@ core::sync::atomic::atomic_compare_exchange::h0123456789abcdef
 <crossbeam_epoch::internal::Local>::pin
 /registry/src/index/crossbeam-epoch-0.9.21/src/internal.rs:410 (discriminator 2)
 dogpile_benches::main
-/work/benches/src/main.rs:1
+/project/benches/src/main.rs:1
 0x0000000000005200
 malloc
 ??:0
