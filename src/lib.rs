@@ -71,16 +71,22 @@
 mod cache;
 mod engine;
 mod error;
+pub mod gate;
 mod hash;
 mod sync;
 pub mod time;
 
 #[cfg(feature = "serde")]
 pub use cache::Snapshot;
-pub use cache::{Batch, Cache, CacheBuilder, Compute, InsertOptions, Inserted, Iter, Pinned, Ref};
+pub use cache::{
+    Batch, Cache, CacheBuilder, Compute, EntryState, Explanation, InsertOptions, Inserted, Iter, LedBy,
+    Pinned, Ref, With,
+};
 pub use engine::{CachedValue, Handle, RemovalCause, Stats};
-pub use error::BuildError;
+pub use error::{BuildError, CreateError, LoadError, PolicyError};
+pub use gate::{Early, Freshness, Policy};
 pub use hash::RandomState;
+pub use time::CoarseClock;
 
 #[cfg(dogpile_loom)]
 #[doc(hidden)]

@@ -13,7 +13,7 @@ mod imp {
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
         fence,
     };
-    pub(crate) use std::sync::{Mutex, MutexGuard};
+    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
     pub(crate) use std::thread_local;
 
     /// Waits a little for another thread that is inside a few stores.
@@ -28,7 +28,7 @@ mod imp {
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
-    pub(crate) use loom::sync::{Mutex, MutexGuard};
+    pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
 
     /// loom's own doesn't know `const` initialisers.
     macro_rules! locals {
@@ -65,6 +65,52 @@ pub(crate) use std::sync::{Arc, LazyLock};
 /// The number of threads that can run at once, 1 where the system does not say.
 pub(crate) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+pub(crate) use std::thread::Thread;
+
+/// The calling thread, as others know it.
+pub(crate) fn current_thread() -> Thread {
+    std::thread::current()
+}
+
+/// Runs `job` on a thread of its own. False: there is none to be had, and the job is dropped.
+pub(crate) fn spawn(name: &str, job: impl FnOnce() + Send + 'static) -> bool {
+    std::thread::Builder::new().name(name.to_owned()).spawn(job).is_ok()
+}
+
+/// What one thread waits for and others raise. A raise that comes first is not lost.
+#[derive(Default)]
+pub(crate) struct Signal {
+    raised: Mutex<bool>,
+    bell: Condvar,
+}
+
+impl Signal {
+    pub(crate) fn raise(&self) {
+        *lock(&self.raised) = true;
+        self.bell.notify_one();
+    }
+
+    /// Waits until it is raised, or for `at_most`, and lowers it. May return early.
+    pub(crate) fn wait(&self, at_most: Option<std::time::Duration>) {
+        let mut raised = lock(&self.raised);
+        match at_most {
+            None => {
+                while !*raised {
+                    raised = self.bell.wait(raised).unwrap_or_else(std::sync::PoisonError::into_inner);
+                }
+            }
+            // In models time runs out at once, or after whatever the other threads do first.
+            Some(_) if cfg!(dogpile_loom) => {}
+            Some(at_most) if !*raised => {
+                let woken = self.bell.wait_timeout(raised, at_most);
+                raised = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;
+            }
+            Some(_) => {}
+        }
+        *raised = false;
+    }
 }
 
 /// Whether this thread is unwinding.

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 /// What each room may use. A room is a file or folder of `src`; `lib` and `model` list what is public.
 const ARROWS: &[(&str, &[&str])] = &[
     ("sync", &[]),
-    ("error", &[]),
+    ("error", &["sync"]),
     ("hash", &[]),
     ("time", &["sync"]),
     ("engine", &["sync", "time", "error"]),
-    ("cache", &["engine", "sync", "time", "error", "hash"]),
+    ("gate", &["sync", "time", "error"]),
+    ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
 ];
 
 /// The rooms in which `unsafe` may stand.

@@ -2,14 +2,18 @@
 #![forbid(unsafe_code)]
 
 use super::Cache;
+use super::creating::Loader;
 use crate::engine::{
     Engine, ExpireAfter, Handle, Lifetimes, Limit, Listener, RemovalCause, Weigher, default_shards,
 };
-use crate::error::BuildError;
+use crate::error::{BuildError, LoadError};
+use crate::gate::Policy;
 use crate::hash::RandomState;
+use crate::sync::Arc;
 use crate::time::{Clock, PreciseClock};
 use std::any::TypeId;
 use std::fmt;
+use std::future::Future;
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
@@ -34,6 +38,8 @@ pub struct CacheBuilder<K, V, S = RandomState> {
     expire_after: Option<ExpireAfter<K, V>>,
     listener: Option<Listener<K, V>>,
     initial_capacity: usize,
+    policy: Policy<V>,
+    loader: Option<Loader<K, V>>,
 }
 
 /// Whether a hasher is ahash, ours or the user's own: its hashes come mixed.
@@ -56,6 +62,8 @@ impl<K, V> CacheBuilder<K, V> {
             expire_after: None,
             listener: None,
             initial_capacity: 0,
+            policy: Policy::default(),
+            loader: None,
         }
     }
 }
@@ -116,6 +124,8 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             expire_after: self.expire_after,
             listener: self.listener,
             initial_capacity: self.initial_capacity,
+            policy: self.policy,
+            loader: self.loader,
         }
     }
 
@@ -196,6 +206,59 @@ impl<K, V, S> CacheBuilder<K, V, S> {
         self
     }
 
+    /// How long values are good, and who makes new ones: for [`Cache::get_or_create`] and its kin. Its `fresh` is the
+    /// `time_to_live` of everything that is put in, so only one of them can be set.
+    pub fn policy(mut self, policy: Policy<V>) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// What makes the values, for [`Cache::load`] and [`Cache::refresh`].
+    ///
+    /// ```
+    /// use dogpile::Cache;
+    ///
+    /// let lengths = Cache::builder().loader(|text: &String| text.len()).build()?;
+    /// assert_eq!(*lengths.load("four")?, 4);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn loader(self, loader: impl Fn(&K) -> V + Send + Sync + 'static) -> Self {
+        self.try_loader(move |key| Ok::<V, std::convert::Infallible>(loader(key)))
+    }
+
+    /// As [`loader`](Self::loader), for one that can fail.
+    pub fn try_loader<E>(mut self, loader: impl Fn(&K) -> Result<V, E> + Send + Sync + 'static) -> Self
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.loader = Some(Loader::Blocking(Arc::new(move |key| loader(key).map_err(LoadError::new))));
+        self
+    }
+
+    /// What makes the values, for [`Cache::load_async`] and [`Cache::refresh_async`]. The last loader that is set counts.
+    pub fn async_loader<F>(self, loader: impl Fn(K) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = V> + Send + 'static,
+    {
+        self.try_async_loader(move |key| {
+            let loading = loader(key);
+            async move { Ok::<V, std::convert::Infallible>(loading.await) }
+        })
+    }
+
+    /// As [`async_loader`](Self::async_loader), for one that can fail.
+    pub fn try_async_loader<F, E>(mut self, loader: impl Fn(K) -> F + Send + Sync + 'static) -> Self
+    where
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        self.loader = Some(Loader::Async(Arc::new(move |key| {
+            let loading = loader(key);
+            Box::pin(async move { loading.await.map_err(LoadError::new) })
+        })));
+        self
+    }
+
     /// The cache.
     ///
     /// # Errors
@@ -210,15 +273,23 @@ impl<K, V, S> CacheBuilder<K, V, S> {
             (None, None, None) => Limit::None,
         };
         let shards = self.shards.map_or_else(|| default_shards(limit), NonZeroUsize::get);
+        let mut policy = self.policy;
+        if policy.fresh.is_some() && self.time_to_live.is_some() {
+            return Err(BuildError::FreshAndTimeToLive);
+        }
+        let time_to_live = self.time_to_live.or(policy.fresh);
+        // One setting by two names: as the cache's own it comes after `expire_after`, and each call's policy before it.
+        policy.fresh = time_to_live;
         let is_short = |time: Option<Duration>| time.is_some_and(|time| time < SHORT);
         let clock = self.clock.or_else(|| {
-            let short = is_short(self.time_to_live) || is_short(self.time_to_idle);
+            let short = is_short(time_to_live) || is_short(self.time_to_idle);
             short.then(|| Box::new(PreciseClock) as Box<dyn Clock>)
         });
-        let lifetimes = Lifetimes::new(clock, self.time_to_live, self.time_to_idle, self.expire_after);
+        let lifetimes =
+            Lifetimes::new(clock, time_to_live, self.time_to_idle, self.expire_after, policy.keep());
         let engine =
             Engine::new(limit, shards, self.initial_capacity, self.weigher, lifetimes, self.listener);
-        Ok(Cache::from_parts(engine, self.hasher, self.foreign))
+        Ok(Cache::from_parts(engine, self.hasher, self.foreign, policy, self.loader))
     }
 }
 

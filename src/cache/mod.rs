@@ -2,21 +2,29 @@
 #![forbid(unsafe_code)]
 
 mod builder;
+mod creating;
+mod entry;
+mod explain;
 mod guards;
+mod on_demand;
 #[cfg(feature = "serde")]
 mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use builder::CacheBuilder;
+pub use creating::With;
+pub use explain::{EntryState, Explanation, LedBy};
 pub use guards::{Batch, Iter, Pinned, Ref};
 #[cfg(feature = "serde")]
 pub use snapshot::Snapshot;
 
 use crate::engine::{Backend, Engine, Handle, Mode, Panics, Put, Reclaim, RemovalCause, Stats, Step};
+use crate::gate::{Flights, Policy};
 use crate::hash::{RandomState, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, Instant};
+use creating::Loader;
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -58,6 +66,9 @@ struct Inner<K, V, S> {
     hasher: S,
     /// Whether the hasher is foreign, so that its hashes need mixing.
     foreign: bool,
+    flights: Flights<Handle<K, V>>,
+    policy: Policy<V>,
+    loader: Option<Loader<K, V>>,
 }
 
 /// How [`Cache::insert_with`] puts an entry in.
@@ -201,8 +212,25 @@ impl<K, V> Cache<K, V> {
 }
 
 impl<K, V, S> Cache<K, V, S> {
-    fn from_parts(engine: Engine<K, V>, hasher: S, foreign: bool) -> Self {
-        Self { inner: Arc::new(Inner { engine, hasher, foreign }) }
+    fn from_parts(
+        engine: Engine<K, V>,
+        hasher: S,
+        foreign: bool,
+        policy: Policy<V>,
+        loader: Option<Loader<K, V>>,
+    ) -> Self {
+        // Locked for a moment at the begin and the end of a creation: as many as the engine's own locks will do.
+        let flights = Flights::new(engine.shards().max(16));
+        Self { inner: Arc::new(Inner { engine, hasher, foreign, flights, policy, loader }) }
+    }
+
+    #[inline]
+    fn flights(&self) -> &Flights<Handle<K, V>> {
+        &self.inner.flights
+    }
+
+    fn loader(&self) -> Option<&Loader<K, V>> {
+        self.inner.loader.as_ref()
     }
 
     #[inline]

@@ -12,6 +12,7 @@
 //! `Cache::run_pending`.
 #![forbid(unsafe_code)]
 
+use super::table::{CachedValue, NodeKind};
 use crate::time::{Clock, CoarseClock, Instant};
 use std::time::Duration;
 
@@ -31,6 +32,8 @@ pub(crate) struct Lifetimes<K, V> {
     time_to_live: Option<Duration>,
     time_to_idle: Option<Duration>,
     expire_after: Option<ExpireAfter<K, V>>,
+    /// How long an expired entry stays, for those who take stale ones.
+    keep: Duration,
 }
 
 impl<K, V> Lifetimes<K, V> {
@@ -40,9 +43,19 @@ impl<K, V> Lifetimes<K, V> {
         time_to_live: Option<Duration>,
         time_to_idle: Option<Duration>,
         expire_after: Option<ExpireAfter<K, V>>,
+        keep: Duration,
     ) -> Self {
         let grain = clock.as_ref().map_or_else(|| CoarseClock.grain(), |clock| clock.grain());
-        Self { clock, grain, time_to_live, time_to_idle, expire_after }
+        Self { clock, grain, time_to_live, time_to_idle, expire_after, keep }
+    }
+
+    /// Whether an expired entry can go: nobody may be served from it any more, and nobody makes its first version.
+    pub(super) fn is_over(&self, node: &CachedValue<K, V>, now: Instant) -> bool {
+        match node.kind() {
+            NodeKind::Value => node.expiry().saturating_add(self.keep) <= now || node.is_idle(now),
+            NodeKind::Error => node.idle() <= now,
+            NodeKind::Pending => false,
+        }
     }
 
     pub(crate) fn clock(&self) -> &dyn Clock {
@@ -57,7 +70,7 @@ impl<K, V> Lifetimes<K, V> {
         }
     }
 
-    fn precise(&self) -> Instant {
+    pub(crate) fn precise(&self) -> Instant {
         self.clock().precise()
     }
 
@@ -73,10 +86,17 @@ impl<K, V> Lifetimes<K, V> {
 
     /// The hard deadline of a new entry: its own time to live, or what the cache says of it.
     pub(crate) fn expiry(&self, key: &K, value: &V, own: Option<Duration>) -> Instant {
-        let span = own
-            .or_else(|| self.expire_after.as_ref().and_then(|expire_after| expire_after(key, value)))
-            .or(self.time_to_live);
+        let span = own.or_else(|| self.span(key, value, None));
         span.map_or(Instant::FAR_FUTURE, |span| self.deadline(span))
+    }
+
+    /// How long the cache lets an entry live: as its value says, or else `usual`, or else the time to live.
+    pub(crate) fn span(&self, key: &K, value: &V, usual: Option<Duration>) -> Option<Duration> {
+        self.expire_after
+            .as_ref()
+            .and_then(|expire_after| expire_after(key, value))
+            .or(usual)
+            .or(self.time_to_live)
     }
 
     /// The idle deadline of an entry used now.

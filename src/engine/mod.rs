@@ -13,6 +13,7 @@
 //! and nothing else; no user code runs under a lock.
 // No unsafe here either; a `forbid` would reach into `table` and `reclaim`, so `tests/layering.rs` keeps it.
 
+mod creating;
 mod expiry;
 #[cfg(dogpile_loom)]
 pub(crate) mod model;
@@ -23,9 +24,12 @@ mod stats;
 pub(crate) mod table;
 mod weight;
 
+pub(crate) use creating::{Made, Published};
 pub(crate) use expiry::{ExpireAfter, Lifetimes};
 pub(crate) use reclaim::{Backend, Held, Reclaim, Shared};
+pub(crate) use stats::Event;
 pub use stats::Stats;
+pub(crate) use table::{CLAIMED, HELD, NodeKind, TAKEN};
 pub use table::{CachedValue, Handle};
 pub(crate) use weight::MOST_SHARDS;
 
@@ -35,7 +39,7 @@ use crossbeam_utils::CachePadded;
 use expiry::{MOST_SWEPT, SWEEP};
 use policy::Token;
 use shard::{Sake, Shard};
-use stats::{Counters, Event};
+use stats::Counters;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -290,6 +294,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
     }
 
+    pub(crate) fn count(&self, event: Event) {
+        self.counters.count(event);
+    }
+
+    pub(crate) fn add(&self, event: Event, n: u64) {
+        self.counters.add(event, n);
+    }
+
     /// Makes an entry. Runs the weigher and `expire_after`.
     fn entry(
         &self,
@@ -349,15 +361,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                         }
                         match old.replace(entry) {
                             Ok((unlinked, newer)) => {
-                                let token = Token::new(newer.hash(), newer.ticket());
                                 let tell = mode == Mode::Always { tell_old: true } && !expired;
                                 let old = tell.then(|| unlinked.handle());
+                                let first = unlinked.kind() == NodeKind::Pending;
                                 settling.note(i, unlinked, cause, &pin);
-                                self.counters.count(Event::Replacement);
-                                if self.weigher.is_some() {
-                                    self.make_room(i, Sake::Replaced(token), now, &pin, &mut settling);
-                                }
-                                break Put::Replaced(old);
+                                self.replaced(i, first, newer, now, &pin, &mut settling);
+                                break if first { Put::Added } else { Put::Replaced(old) };
                             }
                             Err(back) => {
                                 entry = back;
@@ -386,6 +395,27 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         };
         settling.finish();
         put
+    }
+
+    /// After a replacement: room for what the newer version weighs more, or for a key's first version.
+    fn replaced<'p>(
+        &'p self,
+        i: usize,
+        first: bool,
+        newer: Shared<'p, CachedValue<K, V>>,
+        now: Option<Instant>,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) {
+        let token = Token::new(newer.hash(), newer.ticket());
+        if newer.kind() == NodeKind::Value {
+            self.counters.count(if first { Event::Insertion } else { Event::Replacement });
+        }
+        if first {
+            self.make_room(i, Sake::Newcomer(token), now, pin, settling);
+        } else if self.weigher.is_some() {
+            self.make_room(i, Sake::Replaced(token), now, pin, settling);
+        }
     }
 
     /// Reads, decides and writes in one step: if the entry changed in between, `decide` runs again.
@@ -437,20 +467,11 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 }
                                 match old.replace(entry) {
                                     Ok((unlinked, newer)) => {
+                                        let first = unlinked.kind() == NodeKind::Pending;
                                         settling.note(i, unlinked, cause, &pin);
-                                        self.counters.count(Event::Replacement);
-                                        let token = Token::new(newer.hash(), newer.ticket());
-                                        let newer = Handle::share(newer);
-                                        if self.weigher.is_some() {
-                                            self.make_room(
-                                                i,
-                                                Sake::Replaced(token),
-                                                now,
-                                                &pin,
-                                                &mut settling,
-                                            );
-                                        }
-                                        break Some(newer);
+                                        let handle = Handle::share(newer);
+                                        self.replaced(i, first, newer, now, &pin, &mut settling);
+                                        break Some(handle);
                                     }
                                     Err(back) => {
                                         key = back.into_parts().0;
@@ -624,7 +645,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     pub(crate) fn entries(&self) -> u64 {
         let pin = R::pin();
-        self.shards.iter().map(|shard| shard.index.generation(&pin).entries()).sum()
+        self.shards.iter().map(|shard| shard.index.generation(&pin).values()).sum()
     }
 
     pub(crate) fn weight(&self) -> u64 {
@@ -711,7 +732,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
         let _collecting = Collecting;
         self.shards[i].index.collect(|handle, cleared| match &self.listener {
-            Some(listener) if cleared => panics.catch(|| listener(handle, RemovalCause::Cleared)),
+            Some(listener) if cleared && handle.entry().kind() == NodeKind::Value => {
+                panics.catch(|| listener(handle, RemovalCause::Cleared))
+            }
             _ => {
                 let mut panicked = Panics::default();
                 panicked.catch(|| drop(handle));
@@ -781,13 +804,15 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
     /// Counts an entry that was unlinked from shard `i`, and gives it to limbo.
     fn note(&mut self, i: usize, gone: Unlinked<'_, K, V, R>, cause: RemovalCause, pin: &R::Pin) {
         let engine = self.engine;
+        let is_value = gone.kind() == NodeKind::Value;
         match cause {
+            _ if !is_value => {}
             RemovalCause::Expired => engine.counters.count(Event::Expired),
             RemovalCause::Evicted => engine.counters.count(Event::Evicted),
             RemovalCause::Removed => engine.counters.count(Event::Removed),
             RemovalCause::Replaced | RemovalCause::Cleared => {}
         }
-        if engine.listener.is_some() {
+        if is_value && engine.listener.is_some() {
             self.events.push((gone.handle(), cause));
         }
         gone.retire();

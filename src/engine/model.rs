@@ -11,6 +11,7 @@ use super::reclaim::{Held, Modelled, Reclaim};
 use super::table::CachedValue;
 use super::{Handle, Lifetimes, Limit, Mode, weight};
 use std::ops::Deref;
+use std::time::Duration;
 
 type Shipped<V, const ENDS: bool> = super::Engine<u64, V, Modelled<ENDS>>;
 
@@ -51,7 +52,7 @@ impl<V, const ENDS: bool> Engine<V, ENDS> {
     }
 
     fn new(limit: Limit, shards: usize, room: usize, weigher: Option<super::Weigher<u64, V>>) -> Self {
-        let lifetimes = Lifetimes::new(None, None, None, None);
+        let lifetimes = Lifetimes::new(None, None, None, None, Duration::ZERO);
         Self(Shipped::new(limit, shards, room, weigher, lifetimes, None))
     }
 

@@ -14,7 +14,7 @@
 
 use super::policy::{Fate, Policy, S3Fifo, Token, Verdict};
 use super::reclaim::Reclaim;
-use super::table::{Index, Located, MOST_REUSE, Unlinked};
+use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked};
 use super::{Engine, RemovalCause, Settling};
 use crate::sync::{Mutex, lock};
 use crate::time::Instant;
@@ -38,6 +38,9 @@ pub(super) enum Sake {
 /// How often in a row a victim may be out of reach before the evictor gives up: it is being migrated by a thread that
 /// sleeps. The entry over the budget goes with the next write.
 const BUSY_LIMIT: usize = 8;
+/// How many entries that somebody makes newer versions of an evictor passes by before it takes one all the same (M9): the
+/// creation then goes on, and its value to its callers.
+const TAKEN_LIMIT: usize = 64;
 /// How many entries in a row an evictor may keep before it takes the next as it is: others wait for the policy, and
 /// readers may use entries faster than they are judged.
 const JUDGED: usize = 256;
@@ -128,7 +131,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) -> bool {
         let shard = &self.shards[i];
         let room = self.room(i, policy);
-        let (mut busy, mut kept, mut spared) = (0, 0, 0);
+        let (mut busy, mut kept, mut spared, mut taken) = (0, 0, 0, 0);
+        let most_taken = TAKEN_LIMIT.min(policy.len());
         while let Some((candidate, token)) = policy.candidate(room) {
             // E1: the candidate is looked up again until it is out, kept, or proves stale.
             loop {
@@ -137,7 +141,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Busy => Fate::Busy,
                     Located::Occupied(entry) => {
                         let node = entry.node();
-                        let expired = now.is_some_and(|now: Instant| node.is_expired(now));
+                        let expired = now.is_some_and(|now: Instant| self.lifetimes.is_over(&node, now));
                         if !expired && sake == Sake::Replaced(token) {
                             // As if it were in the most use, so that it is queued again behind the others.
                             let verdict = policy.judge(candidate, MOST_REUSE);
@@ -157,14 +161,24 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             kept += 1;
                             break;
                         }
-                        match entry.unlink() {
-                            Some(unlinked) => {
+                        let eviction = if taken < most_taken {
+                            entry.evict()
+                        } else {
+                            entry.unlink().map_or(Eviction::Lost, Eviction::Done)
+                        };
+                        match eviction {
+                            Eviction::Done(unlinked) => {
                                 let cause =
                                     if expired { RemovalCause::Expired } else { RemovalCause::Evicted };
                                 settling.note(i, unlinked, cause, pin);
                                 if expired { Fate::Expired } else { Fate::Evicted }
                             }
-                            None => continue,
+                            Eviction::Taken => {
+                                taken += 1;
+                                policy.settle(candidate, Fate::Busy);
+                                break;
+                            }
+                            Eviction::Lost => continue,
                         }
                     }
                 };
@@ -219,7 +233,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let index = &self.shards[i].index;
         if let Some(now) = now {
             let take = |gone: Unlinked<'p, K, V, R>| settling.note(i, gone, RemovalCause::Expired, pin);
-            index.sweep(least, most, pin, |node| node.is_expired(now), take);
+            index.sweep(least, most, pin, |node| self.lifetimes.is_over(node, now), take);
         }
     }
 

@@ -14,13 +14,14 @@
 //! needs no moment.
 //!
 //! # Cost
-//! Counting: a thread-local look-up, a load, a store. The first count of a thread in a cache: a lock. 128 bytes for each
+//! Counting: a thread-local look-up, a load, a store. The first count of a thread in a cache: a lock. 256 bytes for each
 //! thread and cache.
 #![forbid(unsafe_code)]
 
 use crate::sync::{Ordering, PlainMutex, Tally, lock_plain, thread_local_plain};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// What a cache has done since it was built, or since its parts were last looked at: all counters only rise.
 ///
@@ -58,6 +59,24 @@ pub struct Stats {
     pub cleared: u64,
     /// Values that were heavier than the whole cache, and given back.
     pub refused: u64,
+    /// Creations that were begun, by whoever led.
+    pub leads: u64,
+    /// Callers that waited for another's creation.
+    pub waits: u64,
+    /// Waits that ended because they had lasted too long.
+    pub timed_out: u64,
+    /// Creators that returned a value.
+    pub creations: u64,
+    /// How long those took, together.
+    pub creation_time: Duration,
+    /// Creators that returned an error, panicked, or were dropped before they ended.
+    pub failures: u64,
+    /// Callers that got a stale value, because another was making a newer one, or because that had failed.
+    pub stale_served: u64,
+    /// Creations that a waiter took over, because the leader's panicked or was dropped.
+    pub hand_overs: u64,
+    /// Values that were not stored, because the entry was written, removed or cleared while they were made.
+    pub refused_late_writes: u64,
     /// Destructors that panicked while the cache freed entries.
     pub panicked_drops: u64,
     /// Entries that were taken out and wait to be freed, and buckets that a `clear` took away. The one number that also
@@ -87,9 +106,18 @@ pub(crate) enum Event {
     Cleared,
     Refused,
     PanickedDrop,
+    Lead,
+    Wait,
+    TimedOut,
+    Creation,
+    CreationNanos,
+    Failure,
+    StaleServed,
+    HandOver,
+    RefusedLateWrite,
 }
 
-const EVENTS: usize = 10;
+const EVENTS: usize = 19;
 
 /// Leaked, and used again by other threads and caches: so a thread can keep it without counting references.
 #[repr(align(128))]
@@ -234,6 +262,15 @@ impl Counters {
             removed: sum(Event::Removed),
             cleared: sum(Event::Cleared),
             refused: sum(Event::Refused),
+            leads: sum(Event::Lead),
+            waits: sum(Event::Wait),
+            timed_out: sum(Event::TimedOut),
+            creations: sum(Event::Creation),
+            creation_time: Duration::from_nanos(sum(Event::CreationNanos)),
+            failures: sum(Event::Failure),
+            stale_served: sum(Event::StaleServed),
+            hand_overs: sum(Event::HandOver),
+            refused_late_writes: sum(Event::RefusedLateWrite),
             panicked_drops: sum(Event::PanickedDrop),
             pending_reclaim,
         }

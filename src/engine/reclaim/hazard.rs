@@ -202,6 +202,14 @@ impl<'c, T: Counted> Held<'c, T> {
         }
     }
 
+    /// A guard of a node that is kept by a count.
+    ///
+    /// # Safety
+    /// - The caller owns one reference, which it gives up.
+    pub(crate) unsafe fn counted(node: NonNull<T>) -> Self {
+        Self { node, record: ptr::null(), slot: 0, index: PhantomData }
+    }
+
     #[cold]
     fn count(found: Shared<'_, T>, record: &Record) -> Self {
         found.retain();

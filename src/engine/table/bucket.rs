@@ -190,6 +190,10 @@ pub(crate) struct Generation {
     /// `inserted << 40 | entries`: one fetch-add gives an insert both its ticket and the count.
     entries: CachePadded<AtomicU64>,
     weight: AtomicI64,
+    /// Nodes without a value, not among `entries`.
+    pending: AtomicI64,
+    /// Those of `entries` that are remembered failures.
+    errors: AtomicI64,
     /// Where the sweep for expired entries is, in slots.
     pub(super) hand: AtomicUsize,
 }
@@ -204,6 +208,8 @@ impl Generation {
         Self {
             entries: CachePadded::new(AtomicU64::new(0)),
             weight: AtomicI64::new(0),
+            pending: AtomicI64::new(0),
+            errors: AtomicI64::new(0),
             hand: AtomicUsize::new(0),
         }
     }
@@ -229,6 +235,24 @@ impl Generation {
 
     pub(crate) fn entries(&self) -> u64 {
         self.entries.load(Ordering::SeqCst) & ENTRIES_MASK
+    }
+
+    /// Entries, as users count them.
+    pub(crate) fn values(&self) -> u64 {
+        self.entries().saturating_sub(u64::try_from(self.errors.load(Ordering::Relaxed)).unwrap_or(0))
+    }
+
+    /// Everything that takes a slot.
+    pub(super) fn nodes(&self) -> u64 {
+        self.entries() + u64::try_from(self.pending.load(Ordering::Relaxed)).unwrap_or(0)
+    }
+
+    pub(super) fn add_pending(&self, n: i64) {
+        self.pending.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn add_errors(&self, n: i64) {
+        self.errors.fetch_add(n, Ordering::Relaxed);
     }
 
     pub(super) fn add_weight(&self, weight: i64) {

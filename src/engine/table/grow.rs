@@ -233,7 +233,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         let old = self.word.swap(fresh.pack(), ord::SWITCH());
         // SAFETY: `old` was the word until now, so it is packed, and this thread retires it, below.
         let old = unsafe { Table::unpack(old) };
-        let entries = old.generation().entries();
+        let entries = old.generation().values();
         self.retire_table(Kind::Dead, old, pin);
         entries
     }

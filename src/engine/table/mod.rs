@@ -71,9 +71,9 @@ mod progress_tests;
 mod tests;
 
 pub(crate) use bucket::Generation;
-pub(crate) use node::MOST_REUSE;
+pub(crate) use node::{CLAIMED, Failure, HELD, MOST_REUSE, NodeKind, TAKEN};
 pub use node::{CachedValue, Handle};
-pub(crate) use write::{Located, Unlinked};
+pub(crate) use write::{Eviction, Located, Unlinked};
 
 use super::reclaim::{Held, Limbo, Reclaim, Shared};
 use crate::sync::{AtomicPtr, Mutex, orderings};

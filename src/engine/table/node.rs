@@ -3,14 +3,21 @@
 //! # Invariants
 //! - **N1, counted.** A node lives as long as its count is above zero. The table owns one reference, taken back when
 //!   its grace period is over and no hazard slot names the node; each handle owns one more.
-//! - **N2, frozen.** Key, value, hash and weight are written before the node is published and never after.
+//! - **N2, frozen.** Key, body, kind, hash, weight and cost are written before the node is published and never after.
 //! - **N3, no revival.** The count is raised only by someone under whose eyes it can't be zero: the owner of a handle,
 //!   or a thread whose pin or hazard slot keeps the table's reference.
+//! - **N4, kind.** A node holds a value, or nothing yet (*pending*: somebody makes the first), or what a creator said
+//!   instead of a value (*error*). The last two have expired since ever, so every read takes them for a miss without a
+//!   test of its own, and no handle or borrow of one leaves the crate.
 //!
 //! # Layout
 //! ```text
-//! | strong 4 | ticket 2 | reuse 1 | - 1 | hash 8 | expiry 8 | idle 8 | weight 4 | key | value |
+//! | strong 4 | ticket 2 | reuse 1 | gate 1 | hash 8 | expiry 8 | idle 8 | weight 4 | cost 2 | kind 1 | key | body |
 //! ```
+//!
+//! # The gate byte
+//! Whoever uses the engine gives it its meaning; new nodes have 0. The engine knows only this much: below `TAKEN` nobody
+//! minds if the node is evicted, and from there on somebody does. The evictor takes it (`CLAIMED`) before it unlinks (H4).
 //!
 //! # Orderings
 //! | name      | where                         | pairs with | carries                                            |
@@ -18,24 +25,57 @@
 //! | `RELEASE` | fetch-sub of the count        | `LAST`     | the owner's reads of the node                      |
 //! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
 //!
-//! All else in the header is `Relaxed`: `reuse` and `ticket` are hints of the eviction policy; a deadline decides by
+//! `CLAIM` (compare-exchange of the gate byte by the evictor) and `UNCLAIM` are `Relaxed`: of the evictor and whoever wants
+//! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: `reuse` and `ticket` are hints of the eviction policy; a deadline decides by
 //! its own value only, and travels to no other location.
 
-use crate::engine::reclaim::{Counted, Shared};
-use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
+use crate::engine::reclaim::{Counted, Held, Shared};
+use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
 use crate::time::Instant;
+use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 
-orderings! { node: RELEASE = Release, LAST = Acquire }
+orderings! { node: RELEASE = Release, LAST = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
 
 /// Beyond this many references the process is ended, as `std`'s `Arc` does: a count that wrapped would free the node
 /// under its owners.
 const TOO_MANY: u32 = u32::MAX / 2;
 /// `reuse` stops here.
 pub(crate) const MOST_REUSE: u8 = 3;
+
+/// From here on the gate byte says that somebody would miss the node.
+pub(crate) const TAKEN: u8 = 0x80;
+/// In the gate byte of an expired entry, taken or not: its second deadline is not the time to idle, but until when nobody
+/// shall try to make a newer version.
+pub(crate) const HELD: u8 = 1;
+/// The evictor's own mark in the gate byte.
+pub(crate) const CLAIMED: u8 = 0xff;
+
+/// What a creator said instead of a value.
+pub(crate) type Failure = Arc<dyn Any + Send + Sync>;
+
+/// What a node holds (N4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum NodeKind {
+    Value,
+    Pending,
+    Error,
+}
+
+/// By the node's kind. Each begins at the union's own address.
+#[repr(C)]
+union Body<V> {
+    value: ManuallyDrop<V>,
+    nothing: (),
+    // Boxed, so that it is no larger than most values.
+    error: ManuallyDrop<Box<Failure>>,
+}
 
 /// One version of one entry: a key, its value, and what the cache knows of them.
 ///
@@ -46,27 +86,64 @@ pub struct CachedValue<K, V> {
     /// Distinguishes this key's stay in the cache from earlier ones: tokens of the eviction policy carry it.
     ticket: AtomicU16,
     reuse: AtomicU8,
+    gate: AtomicU8,
     hash: u64,
     expiry: AtomicU64,
     idle: AtomicU64,
     weight: u32,
+    /// How long the value took to make, as its creator's user encodes it; 0: unknown.
+    cost: u16,
+    kind: NodeKind,
     key: K,
-    value: V,
+    body: Body<V>,
 }
 
 impl<K, V> CachedValue<K, V> {
     pub(crate) fn new(hash: u64, key: K, value: V, weight: u32, expiry: Instant, idle: Instant) -> Self {
+        let body = Body { value: ManuallyDrop::new(value) };
+        Self::with_body(hash, key, NodeKind::Value, body, weight, expiry, idle)
+    }
+
+    /// A node for a key whose first value is being made.
+    pub(crate) fn pending(hash: u64, key: K) -> Self {
+        let long_ago = Instant::from_nanos(0);
+        Self::with_body(hash, key, NodeKind::Pending, Body { nothing: () }, 0, long_ago, long_ago)
+    }
+
+    /// A node that remembers a failure until `until`.
+    pub(crate) fn error(hash: u64, key: K, failure: Failure, until: Instant) -> Self {
+        let body = Body { error: ManuallyDrop::new(Box::new(failure)) };
+        Self::with_body(hash, key, NodeKind::Error, body, 1, Instant::from_nanos(0), until)
+    }
+
+    fn with_body(
+        hash: u64,
+        key: K,
+        kind: NodeKind,
+        body: Body<V>,
+        weight: u32,
+        expiry: Instant,
+        idle: Instant,
+    ) -> Self {
         Self {
             strong: AtomicU32::new(1),
             ticket: AtomicU16::new(0),
             reuse: AtomicU8::new(0),
+            gate: AtomicU8::new(0),
             hash,
             expiry: AtomicU64::new(expiry.as_nanos()),
             idle: AtomicU64::new(idle.as_nanos()),
             weight,
+            cost: 0,
+            kind,
             key,
-            value,
+            body,
         }
+    }
+
+    pub(crate) fn with_cost(mut self, cost: u16) -> Self {
+        self.cost = cost;
+        self
     }
 
     /// The entry's key.
@@ -75,8 +152,11 @@ impl<K, V> CachedValue<K, V> {
     }
 
     /// The entry's value.
+    #[inline]
     pub fn value(&self) -> &V {
-        &self.value
+        debug_assert_eq!(self.kind, NodeKind::Value, "N4: what has no value is not handed out");
+        // SAFETY: a node that anybody but the engine can see is of the kind `Value` (N4), and so is its body.
+        unsafe { &self.body.value }
     }
 
     /// What the cache's weigher said of the entry when it was inserted; 1 where there is no weigher.
@@ -90,12 +170,52 @@ impl<K, V> CachedValue<K, V> {
         (at != Instant::FAR_FUTURE).then_some(at)
     }
 
+    pub(crate) fn kind(&self) -> NodeKind {
+        self.kind
+    }
+
+    /// What the creator said, if this node remembers that.
+    pub(crate) fn failure(&self) -> Option<&Failure> {
+        // SAFETY: the body of a node of the kind `Error` is one (N4).
+        (self.kind == NodeKind::Error).then(|| unsafe { &**self.body.error })
+    }
+
+    pub(crate) fn gate(&self) -> &AtomicU8 {
+        &self.gate
+    }
+
+    pub(crate) fn cost(&self) -> u16 {
+        self.cost
+    }
+
+    /// The evictor asks for the node. If it gets it, the former value of the gate byte.
+    pub(super) fn claim(&self) -> Option<u8> {
+        let seen = self.gate.load(Ordering::Relaxed);
+        let claimed = seen < TAKEN
+            && self.gate.compare_exchange(seen, CLAIMED, ord::CLAIM(), Ordering::Relaxed).is_ok();
+        claimed.then_some(seen)
+    }
+
+    /// And gives it back.
+    pub(super) fn unclaim(&self, seen: u8) {
+        self.gate.store(seen, ord::UNCLAIM());
+    }
+
     pub(crate) fn hash(&self) -> u64 {
         self.hash
     }
 
     pub(crate) fn expiry(&self) -> Instant {
         Instant::from_nanos(self.expiry.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn idle(&self) -> Instant {
+        Instant::from_nanos(self.idle.load(Ordering::Relaxed))
+    }
+
+    /// Another meaning for the second deadline, once the first has passed: until then nobody shall try again.
+    pub(crate) fn set_idle(&self, at: Instant) {
+        self.idle.store(at.as_nanos(), Ordering::Relaxed);
     }
 
     /// Moves the deadline, unless the entry had expired by `now`. A compare-exchange, so that of two who move it at
@@ -122,6 +242,11 @@ impl<K, V> CachedValue<K, V> {
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
         let now = now.as_nanos();
         self.expiry.load(Ordering::Relaxed) <= now || self.idle.load(Ordering::Relaxed) <= now
+    }
+
+    /// Whether the time to idle has passed. Of an entry whose creation failed, the second deadline means another thing.
+    pub(crate) fn is_idle(&self, now: Instant) -> bool {
+        self.idle() <= now && self.gate.load(Ordering::Relaxed) & !TAKEN != HELD
     }
 
     /// Puts the idle deadline off to `until`, if that is at least `step` later than it is. A racing store may take a
@@ -157,8 +282,39 @@ impl<K, V> CachedValue<K, V> {
         self.ticket.store(ticket, Ordering::Relaxed);
     }
 
+    /// For a node that holds a value.
     pub(crate) fn into_parts(self) -> (K, V) {
-        (self.key, self.value)
+        assert_eq!(self.kind, NodeKind::Value, "only a value is taken out of its node");
+        let node = ManuallyDrop::new(self);
+        // SAFETY: the node is not used after this, nor dropped (`ManuallyDrop`).
+        let key = unsafe { std::ptr::read(&node.key) };
+        // SAFETY: as above; the kind was asked.
+        let value = unsafe { std::ptr::from_ref(&node.body).cast::<V>().read() };
+        (key, value)
+    }
+
+    /// # Safety
+    /// - Not called twice, and the body is not used afterwards.
+    unsafe fn drop_body(&mut self) {
+        let body = &raw mut self.body;
+        match self.kind {
+            // SAFETY: the kind tells what the body is (N4); our caller sees to the rest.
+            NodeKind::Value => unsafe { body.cast::<V>().drop_in_place() },
+            // SAFETY: as above.
+            NodeKind::Error => unsafe { body.cast::<Box<Failure>>().drop_in_place() },
+            NodeKind::Pending => {}
+        }
+    }
+}
+
+// What a panic of user code may leave half-way is in keys and values; a failure that is remembered is only handed on.
+impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for CachedValue<K, V> {}
+impl<K: UnwindSafe, V: UnwindSafe> UnwindSafe for CachedValue<K, V> {}
+
+impl<K, V> Drop for CachedValue<K, V> {
+    fn drop(&mut self) {
+        // SAFETY: a destructor runs once, and last.
+        unsafe { self.drop_body() }
     }
 }
 
@@ -176,7 +332,7 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         if unsafe { node.as_ref() }.strong.fetch_sub(1, ord::RELEASE()) == 1 {
             fence(ord::LAST());
             // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST). Nodes
-            // come from `Box` only (`Handle::new`, `NewNode`).
+            // come from `Box` only (`Handle::new`, `Vacant::insert`, `Occupied::replace`).
             drop(unsafe { Box::from_raw(node.as_ptr()) });
         }
     }
@@ -227,6 +383,14 @@ impl<K, V> Handle<K, V> {
         Self { node: NonNull::from(Box::leak(node)), owns: PhantomData }
     }
 
+    /// This reference, as a guard holds it.
+    pub(crate) fn into_held<'c>(self) -> Held<'c, CachedValue<K, V>> {
+        let node = self.node;
+        std::mem::forget(self);
+        // SAFETY: this handle's own reference goes to the guard.
+        unsafe { Held::counted(node) }
+    }
+
     /// One more reference to a node that is protected (N3).
     pub(crate) fn share(node: Shared<'_, CachedValue<K, V>>) -> Self {
         node.retain();
@@ -252,7 +416,7 @@ impl<K, V> Handle<K, V> {
 
     /// The entry's value.
     pub fn value(&self) -> &V {
-        &self.entry().value
+        self.entry().value()
     }
 
     /// The whole entry: key, value, weight, deadline.

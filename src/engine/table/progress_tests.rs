@@ -18,7 +18,8 @@ fn hash(key: u64) -> u64 {
 }
 
 fn filled(limit: Limit) -> Map {
-    let engine = Map::new(limit, 1, 16, None, Lifetimes::new(None, None, None, None), None);
+    let engine =
+        Map::new(limit, 1, 16, None, Lifetimes::new(None, None, None, None, std::time::Duration::ZERO), None);
     for key in 0..12 {
         engine.insert(hash(key), key, key * 10, None, None, Mode::Always { tell_old: false });
     }

@@ -54,8 +54,14 @@ fn chained<K, V, R: Reclaim>(index: &Index<K, V, R>, pin: &R::Pin) -> usize {
 #[test]
 fn h5_overflow_does_not_creep() {
     const CAPACITY: u64 = 3900;
-    let engine: Engine<u64, u64> =
-        Engine::new(Limit::Entries(CAPACITY), 1, 0, None, Lifetimes::new(None, None, None, None), None);
+    let engine: Engine<u64, u64> = Engine::new(
+        Limit::Entries(CAPACITY),
+        1,
+        0,
+        None,
+        Lifetimes::new(None, None, None, None, std::time::Duration::ZERO),
+        None,
+    );
     let insert = |key: u64| {
         engine.insert(mix(key), key, key, None, None, Mode::Always { tell_old: false });
     };

@@ -12,7 +12,7 @@
 //! slices, by later writes or by `Cache::run_pending`.
 
 use super::bucket::{Bucket, Content, Header, Meta, Node, SLOTS, Table};
-use super::write::{Occupied, Unlinked};
+use super::write::{Eviction, Occupied, Unlinked};
 use super::{CachedValue, Handle, Index, ord};
 use crate::engine::reclaim::{Garbage, Reclaim, Shared};
 use crate::sync::{is_panicking, lock};
@@ -120,7 +120,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 if let Content::Live(node) = Content::of(slot.load(ord::READ())) {
                     let node = self.shared(node, pin);
                     if is_over(&node)
-                        && let Some(unlinked) = Occupied::at(self, table, slot, node, pin).unlink()
+                        && let Eviction::Done(unlinked) = Occupied::at(self, table, slot, node, pin).evict()
                     {
                         take(unlinked);
                         left += 2;
@@ -264,8 +264,9 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 
 #[cfg(any(test, fuzzing, dogpile_loom))]
 impl<K, V, R: Reclaim> Index<K, V, R> {
-    /// Checks the invariants of an index at rest, and returns its entries.
+    /// Checks the invariants of an index at rest, and returns its entries, pending ones left out.
     pub(crate) fn validate(&self, pin: &R::Pin, weighed: bool) -> Vec<Handle<K, V>> {
+        use super::NodeKind;
         use super::bucket::tag_of;
         let table = self.table(pin);
         let mut nodes: Vec<Handle<K, V>> = Vec::new();
@@ -315,11 +316,16 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             }
         }
         let generation = table.generation();
-        assert_eq!(generation.entries(), nodes.len() as u64, "I8: the count is exact at rest");
+        let count = |kind| nodes.iter().filter(|node| node.entry().kind() == kind).count() as u64;
+        assert_eq!(generation.nodes(), nodes.len() as u64, "I8: the count is exact at rest");
+        let pending = generation.nodes() - generation.entries();
+        assert_eq!(pending, count(NodeKind::Pending), "I8: the count of pending nodes is exact at rest");
+        assert_eq!(generation.values(), count(NodeKind::Value), "I8: the count of values is exact at rest");
         if weighed {
             let weight: u64 = nodes.iter().map(|node| u64::from(node.entry().weight())).sum();
             assert_eq!(generation.weight(), weight, "I8: the weight is exact at rest");
         }
+        nodes.retain(|node| node.entry().kind() != NodeKind::Pending);
         nodes
     }
 }

@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, tag_of};
 use super::walk::Kind;
-use super::{CachedValue, Handle, Index, ord};
+use super::{CachedValue, Handle, Index, NodeKind, ord};
 use crate::engine::reclaim::{Reclaim, Shared};
 use crate::sync::{AtomicPtr, Backoff};
 use std::ptr;
@@ -101,6 +101,19 @@ impl<'p, K, V, R: Reclaim> Unlinked<'p, K, V, R> {
     pub(crate) fn handle(&self) -> Handle<K, V> {
         Handle::share(self.node)
     }
+
+    pub(crate) fn kind(&self) -> NodeKind {
+        self.node.kind()
+    }
+}
+
+/// What became of an attempt to take out an entry that nobody asked to go.
+pub(crate) enum Eviction<'p, K, V, R: Reclaim> {
+    Done(Unlinked<'p, K, V, R>),
+    /// Somebody makes a newer version of it (H4).
+    Taken,
+    /// The slot no longer holds it, or is being moved.
+    Lost,
 }
 
 impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
@@ -118,7 +131,8 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         self.node
     }
 
-    /// Puts a newer version in this one's place.
+    /// Puts a newer version in this one's place. Over a pending node it is a newcomer: it gets a ticket of its own, and
+    /// has to be queued.
     ///
     /// # Errors
     /// Gives the newer version back if the slot no longer holds this one.
@@ -127,9 +141,15 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         newer: Box<CachedValue<K, V>>,
     ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Box<CachedValue<K, V>>> {
         let generation = self.table.generation();
-        // The newer version stays in the eviction policy's books where this one is.
-        newer.set_ticket(self.node.ticket());
+        let is_newcomer = self.node.kind() == NodeKind::Pending;
+        let ticket = if is_newcomer { generation.enter() } else { self.node.ticket() };
+        // A newer version stays in the eviction policy's books where this one is.
+        newer.set_ticket(ticket);
         newer.set_reuse(self.node.reuse());
+        let is_error = newer.kind() == NodeKind::Error;
+        if is_error {
+            generation.add_errors(1);
+        }
         let gain = i64::from(newer.weight()) - i64::from(self.node.weight());
         if self.index.weighed && gain > 0 {
             generation.add_weight(gain);
@@ -140,6 +160,11 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
                 if self.index.weighed && gain < 0 {
                     generation.add_weight(gain);
                 }
+                match self.node.kind() {
+                    NodeKind::Value => {}
+                    NodeKind::Pending => generation.add_pending(-1),
+                    NodeKind::Error => generation.add_errors(-1),
+                }
                 let old = Unlinked { index: self.index, pin: self.pin, node: self.node };
                 let newer = ptr::NonNull::new(newer).expect("a box is not null");
                 Ok((old, self.index.shared(newer, self.pin)))
@@ -148,8 +173,26 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
                 if self.index.weighed && gain > 0 {
                     generation.add_weight(-gain);
                 }
+                if is_error {
+                    generation.add_errors(-1);
+                }
+                if is_newcomer {
+                    generation.leave();
+                }
                 // SAFETY: it came from the box above and was not published.
                 Err(unsafe { Box::from_raw(newer) })
+            }
+        }
+    }
+
+    /// As `unlink`, for what nobody asked to go: not while a newer version is being made of it (H4).
+    pub(crate) fn evict(&self) -> Eviction<'p, K, V, R> {
+        let Some(seen) = self.node.claim() else { return Eviction::Taken };
+        match self.unlink() {
+            Some(unlinked) => Eviction::Done(unlinked),
+            None => {
+                self.node.unclaim(seen);
+                Eviction::Lost
             }
         }
     }
@@ -183,7 +226,11 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
             return Err(entry);
         }
         let generation = self.table.generation();
-        entry.set_ticket(generation.enter());
+        if entry.kind() == NodeKind::Pending {
+            generation.add_pending(1);
+        } else {
+            entry.set_ticket(generation.enter());
+        }
         if self.index.weighed {
             generation.add_weight(i64::from(entry.weight()));
         }
@@ -217,7 +264,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
         if let Some(hollow) = self.hollow {
             self.index.retire(Kind::Bucket, ptr::from_ref(hollow).cast_mut().cast(), 0, 0, self.pin);
         }
-        if generation.entries() > 4 * self.table.len() as u64 {
+        if generation.nodes() > 4 * self.table.len() as u64 {
             self.index.grow(self.table, self.pin);
         }
         Ok(self.index.shared(node, self.pin))
@@ -301,7 +348,9 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Located<'p, K, V, R> {
         const LOW: u64 = (1 << 48) - 1;
-        let is_it = |node: &CachedValue<K, V>| node.ticket() == ticket && (node.hash() ^ hash) & LOW == 0;
+        let is_it = |node: &CachedValue<K, V>| {
+            node.ticket() == ticket && (node.hash() ^ hash) & LOW == 0 && node.kind() != NodeKind::Pending
+        };
         self.search(hash, is_it, Patience::Try, pin)
     }
 
@@ -402,7 +451,14 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Unlinked<'p, K, V, R> {
         let generation = table.generation();
-        generation.leave();
+        match node.kind() {
+            NodeKind::Value => generation.leave(),
+            NodeKind::Pending => generation.add_pending(-1),
+            NodeKind::Error => {
+                generation.leave();
+                generation.add_errors(-1);
+            }
+        }
         if self.weighed {
             generation.add_weight(-i64::from(node.weight()));
         }

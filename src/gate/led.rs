@@ -1,0 +1,115 @@
+//! Who leads what: re-entry, and circles of leaders that wait for each other.
+//!
+//! Each thread has a stack of the flights that are being led on it *now*: a blocking creator's for as long as it runs, a
+//! future's during each poll (H15), so it is right however a task moves between threads, and a sibling future of the same
+//! task is rightly none of its creation's.
+//!
+//! A leader that is about to wait writes down, for each flight on its stack, which flight that now waits for, and follows
+//! such notes from there: if they lead back to its own stack, nobody on that way could ever go on. Looking and writing are
+//! one step under a process-wide mutex, so of the leaders of a circle the last one finds it. Who leads nothing never comes
+//! here.
+//!
+//! Not seen: work that a creator gives to other threads or tasks and waits for.
+#![forbid(unsafe_code)]
+
+use crate::sync::{PlainMutex, lock_plain, thread_local};
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+thread_local! { static LED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) } }
+
+/// (a flight that can't go on, the flight that it waits for)
+static WAITS: PlainMutex<Vec<(u64, u64)>> = PlainMutex::new(Vec::new());
+
+/// The wait would never end.
+#[derive(Debug)]
+pub(crate) struct Circle;
+
+/// A leader's note that it waits, until it is dropped.
+pub(crate) struct Note {
+    led: Vec<u64>,
+    on: u64,
+}
+
+impl Note {
+    /// To be called by who is about to wait for the flight `on`.
+    ///
+    /// # Errors
+    /// [`Circle`]: the calling thread leads that flight itself, or one that it waits for, directly or not.
+    pub(crate) fn new(on: u64) -> Result<Option<Self>, Circle> {
+        let led = LED.try_with(|led| led.borrow().clone()).unwrap_or_default();
+        if led.is_empty() {
+            return Ok(None);
+        }
+        if led.contains(&on) {
+            return Err(Circle);
+        }
+        let mut waits = lock_plain(&WAITS);
+        let mut reached = vec![on];
+        let mut seen = 0;
+        while let Some(at) = reached.get(seen).copied() {
+            seen += 1;
+            for (from, to) in waits.iter() {
+                if *from == at && !reached.contains(to) {
+                    if led.contains(to) {
+                        return Err(Circle);
+                    }
+                    reached.push(*to);
+                }
+            }
+        }
+        waits.extend(led.iter().map(|led| (*led, on)));
+        Ok(Some(Self { led, on }))
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let mut waits = lock_plain(&WAITS);
+        for led in &self.led {
+            if let Some(at) = waits.iter().position(|wait| *wait == (*led, self.on)) {
+                waits.swap_remove(at);
+            }
+        }
+    }
+}
+
+/// A creator's future, whose polls count as leading.
+pub(crate) struct Leading<'l, F> {
+    flights: &'l [u64],
+    creator: Pin<&'l mut F>,
+    /// True while the creator runs, and if it has panicked.
+    panicked: &'l mut bool,
+}
+
+impl<'l, F> Leading<'l, F> {
+    pub(crate) fn new(flights: &'l [u64], creator: Pin<&'l mut F>, panicked: &'l mut bool) -> Self {
+        Self { flights, creator, panicked }
+    }
+}
+
+impl<F: Future> Future for Leading<'_, F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        struct Pop(usize);
+        impl Drop for Pop {
+            fn drop(&mut self) {
+                let _ = LED.try_with(|led| led.borrow_mut().truncate(self.0));
+            }
+        }
+        let before = LED.try_with(|led| {
+            let mut led = led.borrow_mut();
+            let before = led.len();
+            led.extend(self.flights);
+            before
+        });
+        let _pop = Pop(before.unwrap_or(0));
+        *self.panicked = true;
+        let polled = self.creator.as_mut().poll(cx);
+        *self.panicked = false;
+        polled
+    }
+}
