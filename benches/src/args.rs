@@ -5,10 +5,12 @@
 use crate::callgrind::{self, Variant};
 use crate::report::Format;
 use crate::rows::memory;
+use crate::single_flight;
 
 pub(crate) const HELP: &str = "\
 usage: dogpile-benches table [--quick] [--markdown] [--ten-million] [row ...]
        dogpile-benches instructions [--check | --write] [--functions] [--markdown] [loop ...]
+       dogpile-benches single-flight [word ...]
 
 table           measures times, tails, memory and hit ratios beside the peers; about 5 minutes
   --quick         a third of the rounds, and without the slowest rows; about 1 minute
@@ -19,6 +21,9 @@ instructions    counts instructions and locked instructions per operation with v
   --write         only our own loops; writes that file, 3 % above what was counted
   --functions     also which functions the instructions of each loop lie in
   loop ...        only loops whose name contains one of these words
+single-flight   what happens around one creation of a value, beside the peers; exit status 1 if ours is not what it has to be;
+                in Markdown; half a minute
+  word ...        only where `subject/case` contains one of these words
 --markdown      tables in Markdown
 ";
 
@@ -27,8 +32,10 @@ pub(crate) enum Command {
     Help,
     Table(TableOptions),
     Instructions(InstructionOptions),
+    SingleFlight(SingleFlightOptions),
     ChildMemory { subject: String, entries: u64 },
     ChildLoop { name: String, variant: Variant },
+    ChildCase { subject: String, case: String },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -46,6 +53,11 @@ pub(crate) struct InstructionOptions {
     pub(crate) write: bool,
     pub(crate) functions: bool,
     pub(crate) format: Format,
+    pub(crate) words: Vec<String>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct SingleFlightOptions {
     pub(crate) words: Vec<String>,
 }
 
@@ -79,6 +91,13 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
                 format: if flags[3] { Format::Markdown } else { Format::Text },
                 words,
             }))
+        }
+        ("single-flight", _) => {
+            let (_, words) = split(rest, &[])?;
+            Ok(Command::SingleFlight(SingleFlightOptions { words }))
+        }
+        (single_flight::CHILD, [subject, case]) => {
+            Ok(Command::ChildCase { subject: subject.clone(), case: case.clone() })
         }
         (memory::CHILD, [subject, entries]) => {
             let entries = entries.parse().map_err(|_| format!("{entries} is no number of entries"))?;
@@ -126,6 +145,12 @@ mod tests {
         assert!(is_wanted(&options.words, "get-hit-1k-u64") && !is_wanted(&options.words, "growth"));
         assert!(parsed("table --fast").is_err());
         assert!(parsed("instructions --check --write").is_err());
+        assert!(parsed("single-flight --quick").is_err());
+        let words = vec![String::from("moka"), String::from("stale")];
+        assert_eq!(
+            parsed("single-flight moka stale"),
+            Ok(Command::SingleFlight(SingleFlightOptions { words }))
+        );
         assert_eq!(parsed(""), Ok(Command::Help));
     }
 }

@@ -11,6 +11,7 @@ mod machine;
 mod measure;
 mod report;
 mod rows;
+mod single_flight;
 mod stats;
 mod subjects;
 mod table;
@@ -31,12 +32,17 @@ fn main() -> ExitCode {
         }
         Ok(Command::Table(options)) => table::run(&options),
         Ok(Command::Instructions(options)) => callgrind::run(&options),
+        Ok(Command::SingleFlight(options)) => single_flight::run(&options),
         Ok(Command::ChildMemory { subject, entries }) => {
             rows::memory::report_footprint(&subject, entries);
             ExitCode::SUCCESS
         }
         Ok(Command::ChildLoop { name, variant }) => {
             callgrind::run_loop(&name, variant);
+            ExitCode::SUCCESS
+        }
+        Ok(Command::ChildCase { subject, case }) => {
+            single_flight::run_case(&subject, &case);
             ExitCode::SUCCESS
         }
         Err(message) => {

@@ -67,8 +67,10 @@ pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "dogpile", operation: "contains_key", run: contains_key },
     Loop { subject: "dogpile", operation: "get_in", run: get_in },
     Loop { subject: "dogpile", operation: "get_handle", run: get_handle },
+    Loop { subject: "dogpile", operation: "get_or_create", run: get_or_create },
     Loop { subject: "dogpile", operation: "replace", run: replace::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "insert", run: insert::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "create", run: create },
     Loop { subject: "dogpile", operation: "churn", run: churn::<Dogpile<u64>> },
     Loop { subject: "hashbrown", operation: "get_hit", run: get_hit::<Hashbrown<u64>> },
     Loop { subject: "hashbrown", operation: "get_miss", run: get_miss::<Hashbrown<u64>> },
@@ -197,6 +199,13 @@ fn get_handle(variant: Variant) {
     hits::<Dogpile<u64>>(variant, |subject, key| subject.cache().get_handle(&key).map(|value| *value));
 }
 
+/// A hit, by the call that would make the value if there were none.
+fn get_or_create(variant: Variant) {
+    hits::<Dogpile<u64>>(variant, |subject, key| {
+        Some(*subject.cache().get_or_create(&key, || unreachable!("every key is there")))
+    });
+}
+
 fn replace<S: Subject<u64>>(variant: Variant) {
     let mut subject: S = warm(&Setup::keeping(CAPACITY), ENTRIES);
     let order = Order::<u64>::hits(0, ENTRIES, 1, ITERATIONS);
@@ -225,6 +234,16 @@ fn insert<S: Subject<u64>>(variant: Variant) {
     });
     if variant == Variant::Call {
         assert!(keys.iter().all(|key| subject.get(key) == Some(*key)), "{} answers wrongly", S::NAME);
+    }
+}
+
+/// New keys in a cache with room for them, made on demand.
+fn create(variant: Variant) {
+    let subject: Dogpile<u64> = warm(&Setup::keeping(4 * ITERATIONS as u64), ENTRIES);
+    let keys: Vec<u64> = (ENTRIES..).take(ITERATIONS).map(u64::of).collect();
+    drive(variant, &keys, |key| Some(*subject.cache().get_or_create(&key, || key)));
+    if variant == Variant::Call {
+        assert!(keys.iter().all(|key| subject.get(key) == Some(*key)), "dogpile answers wrongly");
     }
 }
 
