@@ -1,4 +1,5 @@
-//! The command `dogpile`: replays request traces through the cache of the library `dogpile`.
+//! The command `dogpile`: replays request traces through the cache of the library `dogpile`, and lets callers stampede
+//! to a simulated origin behind it.
 //!
 //! Failures end with one line on standard error, which names the file, the position in it and the remedy, and with
 //! exit code 2.
@@ -19,6 +20,7 @@ mod report;
 mod run;
 #[cfg(test)]
 mod samples;
+mod stampede;
 mod table;
 mod trace;
 
@@ -31,12 +33,13 @@ use clap::Parser;
 
 use crate::error::Error;
 
-/// Measures the cache `dogpile` on recorded requests.
+/// Measures the cache `dogpile`, on recorded requests and on simulated ones.
 #[derive(Debug, Parser)]
 #[command(name = "dogpile", version)]
 enum Command {
     Replay(replay::Options),
     Pack(pack::Options),
+    Stampede(stampede::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
     let result = match &command {
         Command::Replay(options) => replay::replay(options, &mut out),
         Command::Pack(options) => pack::pack(options, &mut out),
+        Command::Stampede(options) => stampede::stampede(options, &mut out),
     };
     let flushed = out.flush().map_err(Error::output);
     match result.and(flushed) {

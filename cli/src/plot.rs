@@ -1,31 +1,63 @@
-//! The miss-ratio curve as an SVG file.
+//! The miss-ratio curve as an SVG file, and what all drawings have in common.
 
 use std::{error::Error as StdError, fs, path::Path};
 
-use plotters::prelude::*;
+use plotters::{coord::ranged1d::Ranged, prelude::*};
 
 use crate::{
     error::Error,
     report::{Report, Row},
 };
 
-const SIZE: (u32, u32) = (800, 500);
+/// Width and height of a drawing.
+pub(crate) const SIZE: (u32, u32) = (800, 500);
 
-/// The palette of Okabe and Ito, which the colour-blind can tell apart too.
-const OURS: RGBColor = RGBColor(0, 114, 178);
-const LRU: RGBColor = RGBColor(213, 94, 0);
-const OPTIMAL: RGBColor = RGBColor(0, 158, 115);
+// The palette of Okabe and Ito, which the colour-blind can tell apart too.
+pub(crate) const BLUE: RGBColor = RGBColor(0, 114, 178);
+pub(crate) const VERMILLION: RGBColor = RGBColor(213, 94, 0);
+pub(crate) const GREEN: RGBColor = RGBColor(0, 158, 115);
+pub(crate) const PURPLE: RGBColor = RGBColor(204, 121, 167);
+pub(crate) const ORANGE: RGBColor = RGBColor(230, 159, 0);
 
 /// The part of the axis that a capacity's label may need.
 const LABEL_WIDTH: f64 = 0.09;
 
 /// Draws `report` into the file `path`.
 pub(crate) fn write(report: &Report, path: &Path) -> Result<(), Error> {
+    save(path, "--svg", |svg| draw(report, svg))
+}
+
+/// Writes what `draw` draws into the file `path`, which the user gave by `option`.
+pub(crate) fn save(
+    path: &Path,
+    option: &str,
+    draw: impl FnOnce(&mut String) -> Result<(), Box<dyn StdError>>,
+) -> Result<(), Error> {
     let mut svg = String::new();
-    draw(report, &mut svg).map_err(|error| {
-        Error::new(path.display(), format_args!("cannot be drawn ({error})"), "leave --svg out")
+    draw(&mut svg).map_err(|error| {
+        let remedy = format_args!("leave {option} out");
+        Error::new(path.display(), format_args!("cannot be drawn ({error})"), remedy)
     })?;
     fs::write(path, svg).map_err(|error| Error::write(path, error))
+}
+
+/// A piece of line for the legend.
+pub(crate) fn sample(colour: RGBColor) -> impl Fn((i32, i32)) -> PathElement<(i32, i32)> {
+    move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2))
+}
+
+/// Draws the legend into the upper right corner.
+pub(crate) fn legend<'c, X: Ranged, Y: Ranged>(
+    chart: &mut ChartContext<'c, SVGBackend<'c>, Cartesian2d<X, Y>>,
+) -> Result<(), Box<dyn StdError>> {
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 14))
+        .draw()?;
+    Ok(())
 }
 
 fn draw(report: &Report, svg: &mut String) -> Result<(), Box<dyn StdError>> {
@@ -54,7 +86,7 @@ fn draw(report: &Report, svg: &mut String) -> Result<(), Box<dyn StdError>> {
         .bold_line_style(BLACK.mix(0.15))
         .light_line_style(BLACK.mix(0.04))
         .draw()?;
-    for (name, colour) in [("LRU", LRU), ("dogpile", OURS), ("optimal", OPTIMAL)] {
+    for (name, colour) in [("LRU", VERMILLION), ("dogpile", BLUE), ("optimal", GREEN)] {
         let points = report.curve().map(|row| {
             let hits = match name {
                 "LRU" => row.lru as f64,
@@ -64,18 +96,9 @@ fn draw(report: &Report, svg: &mut String) -> Result<(), Box<dyn StdError>> {
             (abscissa(row), 100.0 - report.percent(hits))
         });
         let line = LineSeries::new(points, colour.stroke_width(2)).point_size(3);
-        chart
-            .draw_series(line)?
-            .label(name)
-            .legend(move |(x, y)| PathElement::new([(x, y), (x + 20, y)], colour.stroke_width(2)));
+        chart.draw_series(line)?.label(name).legend(sample(colour));
     }
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperRight)
-        .background_style(WHITE.mix(0.8))
-        .border_style(BLACK.mix(0.3))
-        .label_font(("sans-serif", 14))
-        .draw()?;
+    legend(&mut chart)?;
     root.present()?;
     Ok(())
 }

@@ -5,15 +5,15 @@ use indicatif::{ProgressBar, ProgressStyle};
 /// How much is done between two looks at the bar: rare enough to cost nothing.
 pub(crate) const STEP: usize = 1 << 16;
 
-/// A bar that counts requests, over everything that one trace is put through.
+/// A bar that counts requests, over everything that one trace is put through; or milliseconds, over all that is run.
 #[derive(Debug)]
 pub(crate) struct Progress(ProgressBar);
 
 impl Progress {
-    /// A bar for `total` requests.
+    /// A bar for `total` requests or milliseconds.
     pub(crate) fn new(title: &str, total: u64) -> Self {
         let bar = ProgressBar::new(total);
-        let style = ProgressStyle::with_template("{prefix} [{bar:30}] {percent:>3} % {msg} (eta {eta})");
+        let style = ProgressStyle::with_template("{prefix} [{bar:20}] {percent:>3} % (eta {eta}) {wide_msg}");
         bar.set_style(style.expect("the template is a constant").progress_chars("=> "));
         bar.set_prefix(title.to_owned());
         Self(bar)
@@ -30,9 +30,9 @@ impl Progress {
         self.0.set_message(phase.into());
     }
 
-    /// Moves on by `requests`.
-    pub(crate) fn advance(&self, requests: usize) {
-        self.0.inc(requests as u64);
+    /// Moves on by so many of them.
+    pub(crate) fn advance(&self, done: usize) {
+        self.0.inc(done as u64);
     }
 
     /// Does `work` for each item and moves on.
