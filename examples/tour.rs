@@ -3,7 +3,9 @@
 //! `scripts/scratch.sh` builds this file in a crate outside of the workspace, as a user would.
 
 use dogpile::time::{Instant, ManualClock};
-use dogpile::{Cache, Compute, Handle, InsertOptions, Inserted, RandomState, RemovalCause};
+use dogpile::{
+    Cache, Compute, Freshness, Handle, InsertOptions, Inserted, Policy, RandomState, RemovalCause,
+};
 use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,6 +16,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writing();
     expiring()?;
     looking_around();
+    creating()?;
+    pollster::block_on(creating_in_tasks())?;
     restarting()?;
     println!("every public method of Cache was used, and did what its documentation says");
     Ok(())
@@ -139,6 +143,59 @@ fn looking_around() {
     assert_eq!((stats.insertions, stats.evicted, stats.hits), (20, 10, 2));
     assert_eq!((&cache).into_iter().count(), 10);
     assert!(format!("{:?}", cache.clone()).contains("len: 10"));
+}
+
+fn creating() -> Result<(), Box<dyn std::error::Error>> {
+    let (second, clock) = (Duration::from_secs(1), ManualClock::new());
+    let policy = Policy::builder().fresh(second).stale(second).jitter(0.1).build()?;
+    let cache = Cache::<String, usize>::builder()
+        .policy(policy)
+        .loader(|text| text.len())
+        .clock(clock.clone())
+        .build()?;
+    assert_eq!(*cache.get_or_create("one", || 1), 1);
+    assert_eq!(*cache.try_get_or_create("two", || "2".parse::<usize>())?, 2);
+    let found = cache.get_or_create_multi(["one", "three"], |missing| vec![3; missing.len()]);
+    assert_eq!((*found[0], *found[1]), (1, 3));
+    let error = cache.try_get_or_create_multi(["four", "five"], |_| Err::<Vec<usize>, _>("not today"));
+    assert_eq!(error.unwrap_err().creator(), Some(&"not today"));
+    assert!(!cache.key_is_locked("four"));
+    assert_eq!(*cache.load("four")?, 4);
+
+    clock.advance(second);
+    assert_eq!(cache.explain("four").to_string().split(' ').next(), Some("stale"));
+    let wait_fresh = Policy::builder().fresh(second).freshness(Freshness::WaitFresh).build()?;
+    assert_eq!(*cache.with(&wait_fresh).get_or_create("one", || 11), 11);
+    assert_eq!(*cache.refresh("one")?, 3, "by the loader");
+    assert_eq!(*cache.get_or_create_detached("six", || 6), 6);
+    assert_eq!(*cache.try_get_or_create_detached("seven", || "7".parse::<usize>())?, 7);
+
+    let picky = Cache::builder()
+        .try_loader(|text: &String| text.parse::<u8>())
+        .policy(Policy::builder().error_ttl(second).build()?)
+        .build()?;
+    assert!(picky.load("many").unwrap_err().creator().is_some());
+    Ok(())
+}
+
+async fn creating_in_tasks() -> Result<(), Box<dyn std::error::Error>> {
+    let cache = Cache::builder().max_entries(100).async_loader(|n: u64| async move { n * n }).build()?;
+    assert_eq!(*cache.get_or_create_async(&1, async { 1 }).await, 1);
+    assert_eq!(*cache.try_get_or_create_async(&2, async { "4".parse::<u64>() }).await?, 4);
+    assert_eq!(*cache.load_async(&3).await?, 9);
+    assert_eq!(*cache.refresh_async(&3).await?, 9);
+    let found =
+        cache.get_or_create_multi_async(&[3, 4], |missing| async move { vec![16; missing.len()] }).await;
+    assert_eq!((*found[0], *found[1]), (9, 16));
+    let found =
+        cache.try_get_or_create_multi_async(&[5], |_| async { "25".parse().map(|n| vec![n]) }).await?;
+    assert_eq!(*found[0], 25);
+    assert_eq!(*cache.get_or_create_detached_async(&6, async { 36 }).await, 36);
+    assert_eq!(*cache.try_get_or_create_detached_async(&7, async { "49".parse::<u64>() }).await?, 49);
+    let strict =
+        Cache::builder().try_async_loader(|text: String| async move { text.parse::<u8>() }).build()?;
+    assert_eq!(*strict.load_async("8").await?, 8);
+    Ok(())
 }
 
 fn restarting() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,4 +1,5 @@
-//! A lock-free, sharded, bounded in-process cache.
+//! A lock-free, sharded, bounded in-process cache, and the dogpile lock: when a value is missing or stale exactly one caller
+//! makes it; the others get the stale value at once, or wait for the new one where there is none.
 //!
 //! # First use
 //!
@@ -10,6 +11,14 @@
 //! if let Some(page) = pages.get("/") {
 //!     assert!(page.starts_with("<h1>"));
 //! }
+//! ```
+//!
+//! Values made on demand: of all threads and tasks that want the page at once, one makes it.
+//!
+//! ```
+//! let pages = dogpile::Cache::<String, String>::new(10_000);
+//! let page = pages.get_or_create("/", || String::from("<h1>made</h1>"));
+//! assert_eq!(*page, "<h1>made</h1>");
 //! ```
 //!
 //! A [`Cache`] is shared by cloning it, or by reference. Keys are looked up in borrowed form (`&str` for `String`).
@@ -25,6 +34,10 @@
 //! | to keep it for long, to send it elsewhere | [`Cache::get_handle`]: a [`Handle`], counted |
 //! | many keys at once | [`Cache::pin`] with [`get_in`](Cache::get_in) or [`get_multi`](Cache::get_multi) |
 //! | read, decide, write as one step | [`Cache::compute`], [`insert_if_absent`](Cache::insert_if_absent), [`remove_if`](Cache::remove_if) |
+//! | values made on demand, by a closure or a future at the call | [`Cache::get_or_create`], [`try_get_or_create`](Cache::try_get_or_create), [`get_or_create_async`](Cache::get_or_create_async), [`get_or_create_multi`](Cache::get_or_create_multi) |
+//! | the same, by a function told once | [`CacheBuilder::loader`], [`Cache::load`], [`Cache::refresh`] |
+//! | stale values while new ones are made, limits to waiting, early refresh, remembered errors | [`Policy`] |
+//! | the dogpile lock without the cache | [`gate::Gate`] |
 //! | entries that expire | [`time_to_live`](CacheBuilder::time_to_live), [`time_to_idle`](CacheBuilder::time_to_idle), [`expire_after`](CacheBuilder::expire_after), [`InsertOptions::ttl`], [`Cache::expire_in`] |
 //! | to know what left and why | [`CacheBuilder::listener`] |
 //! | a warm restart | `Cache::snapshot`, `Cache::restore` (feature `serde`) |
@@ -43,10 +56,20 @@
 //! out by later writes to their shard, or by [`Cache::run_pending`]; until then [`Cache::len`] counts them. The clock is a
 //! trait, with a [manual one](time::ManualClock) for tests.
 //!
+//! # Staleness
+//!
+//! A [`Policy`] says how long values are fresh, and for how long after that they may be served while one caller makes new
+//! ones. [`guide::making_values`] is the chapter on it: who gets what, and what becomes of failures, panics, dropped futures,
+//! slow creators and invalidation in between. [`guide::single_flight`] compares that with other caches.
+//!
+//! # Coming from another cache
+//!
+//! [`guide::from_moka`], [`guide::from_quick_cache`], [`guide::from_cached`].
+//!
 //! # Errors
 //!
-//! Operations on a cache cannot fail. A value that can't be kept comes back to its caller. Only
-//! [`build`](CacheBuilder::build) returns an error, for settings that contradict each other.
+//! Reading and writing a cache cannot fail; making values can, see [`CreateError`]. A value that can't be kept comes back to its caller. [`CacheBuilder::build`] and
+//! [`PolicyBuilder::build`](gate::PolicyBuilder::build) return an error for settings that contradict each other.
 //!
 //! # Features
 //!
@@ -54,6 +77,7 @@
 //! |---|---|---|
 //! | (none) | everything but the below | |
 //! | `serde` | `Cache::snapshot`, `Cache::restore` | serde |
+//! | `tokio` | `gate::Tokio`: background creations and timers on a tokio runtime | tokio (rt, time) |
 //!
 //! # Limitations
 //!
@@ -72,6 +96,7 @@ mod cache;
 mod engine;
 mod error;
 pub mod gate;
+pub mod guide;
 mod hash;
 mod sync;
 pub mod time;
@@ -91,5 +116,6 @@ pub use time::CoarseClock;
 #[cfg(dogpile_loom)]
 #[doc(hidden)]
 pub mod __model {
+    pub use crate::cache::model::{Creating, Key};
     pub use crate::engine::model::{Engine, Guard, Limbo, Pool, Put};
 }

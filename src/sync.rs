@@ -1,10 +1,11 @@
-//! The only door to atomics, locks and thread-locals: `std`, or loom under `--cfg dogpile_loom`.
+//! The only door to atomics, locks and thread-locals: `std`, loom under `--cfg dogpile_loom`, or shuttle under
+//! `--cfg dogpile_shuttle`.
 //!
 //! What does not come through here is invisible to the model checker, so nothing else in the crate names
 //! `std::sync` or `std::thread` (`tests/layering.rs` reads the sources to keep it so).
 #![forbid(unsafe_code)]
 
-#[cfg(not(dogpile_loom))]
+#[cfg(not(any(dogpile_loom, dogpile_shuttle)))]
 mod imp {
     pub(crate) use std::alloc::{alloc_zeroed, dealloc};
     /// A cell of one thread at a time, handed on by an ordering that the models check.
@@ -58,6 +59,63 @@ mod imp {
     }
 }
 
+#[cfg(dogpile_shuttle)]
+mod imp {
+    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread_local;
+    pub(crate) use std::alloc::{alloc_zeroed, dealloc};
+    pub(crate) use std::cell::Cell as OwnedCell;
+    use std::sync::atomic;
+    /// Without the flags: they are hints, and one is raised by crossbeam-epoch, wherever that runs.
+    pub(crate) use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+    /// One of std's atomics, with a place before each use where another task may go on. Not shuttle's own: those are
+    /// too large for the layouts of nodes and buckets, and zero bytes are none of them.
+    #[repr(transparent)]
+    #[derive(Default)]
+    pub(crate) struct Scheduled<A>(A);
+
+    impl<A> std::ops::Deref for Scheduled<A> {
+        type Target = A;
+        fn deref(&self) -> &A {
+            // Of all that shuttle calls sleeping, only that.
+            shuttle::thread::sleep(std::time::Duration::ZERO);
+            &self.0
+        }
+    }
+
+    impl<T> Scheduled<atomic::AtomicPtr<T>> {
+        pub(crate) const fn new(to: *mut T) -> Self {
+            Self(atomic::AtomicPtr::new(to))
+        }
+    }
+    pub(crate) type AtomicPtr<T> = Scheduled<atomic::AtomicPtr<T>>;
+
+    macro_rules! scheduled {
+        ($($name:ident: $of:ty),+) => {$(
+            impl Scheduled<atomic::$name> {
+                pub(crate) const fn new(of: $of) -> Self {
+                    Self(atomic::$name::new(of))
+                }
+            }
+            pub(crate) type $name = Scheduled<atomic::$name>;
+        )+};
+    }
+    scheduled! { AtomicI64: i64, AtomicU8: u8, AtomicU16: u16, AtomicU32: u32, AtomicU64: u64, AtomicUsize: usize }
+
+    /// One thread runs all tasks, so waiting is letting another go on.
+    pub(crate) struct Backoff;
+
+    impl Backoff {
+        pub(crate) fn new() -> Self {
+            Self
+        }
+        pub(crate) fn snooze(&self) {
+            shuttle::thread::yield_now();
+        }
+    }
+}
+
 pub(crate) use imp::*;
 /// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
 pub(crate) use std::sync::{Arc, LazyLock};
@@ -102,7 +160,7 @@ impl Signal {
                 }
             }
             // In models time runs out at once, or after whatever the other threads do first.
-            Some(_) if cfg!(dogpile_loom) => {}
+            Some(_) if cfg!(any(dogpile_loom, dogpile_shuttle)) => {}
             Some(at_most) if !*raised => {
                 let woken = self.bell.wait_timeout(raised, at_most);
                 raised = woken.unwrap_or_else(std::sync::PoisonError::into_inner).0;

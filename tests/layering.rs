@@ -9,6 +9,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("error", &["sync"]),
     ("hash", &[]),
+    ("guide", &[]),
     ("time", &["sync"]),
     ("engine", &["sync", "time", "error"]),
     ("gate", &["sync", "time", "error"]),

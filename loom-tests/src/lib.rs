@@ -8,8 +8,11 @@ use std::fmt;
 use std::io::Write as _;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-pub use dogpile::__model::{Engine, Guard, Limbo, Pool, Put};
+pub mod callers;
+
+pub use dogpile::__model::{Creating, Engine, Guard, Key, Limbo, Pool, Put};
 
 /// An engine whose grace periods never end: for the interleavings of the table.
 pub type Still = Engine<Payload, false>;
@@ -22,6 +25,9 @@ pub const fn hash(bucket: u64, tag: u64, shard: u64) -> u64 {
     bucket | tag << 33 | shard << 40
 }
 
+/// How long a model may take at each bound when all are explored deeper.
+const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Explores `model` with at most `preemptions` of them in one execution (none: all there are), and prints how much
 /// that was.
 ///
@@ -29,10 +35,36 @@ pub const fn hash(bucket: u64, tag: u64, shard: u64) -> u64 {
 pub fn check(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + Sync + 'static) {
     let deeper =
         std::env::var("DOGPILE_PREEMPTIONS").map_or(0, |n| n.parse().expect("a number of preemptions"));
-    let bound = preemptions.map(|bound: usize| bound.max(deeper));
+    explore(name, preemptions.map(|bound: usize| bound.max(deeper)), None, Arc::new(model));
+}
+
+/// As [`check`]; with `DOGPILE_DEEP` set to anything, also with each higher bound up to `deep`. A bound that is not
+/// explored within ten minutes is the last, and said to be unfinished.
+pub fn check_up_to(name: &str, usual: usize, deep: usize, model: impl Fn() + Send + Sync + 'static) {
+    if std::env::var_os("DOGPILE_DEEP").is_none() {
+        return check(name, Some(usual), model);
+    }
+    let model = Arc::new(model);
+    for bound in usual..=deep {
+        if !explore(name, Some(bound), Some(PATIENCE), Arc::clone(&model)) {
+            break;
+        }
+    }
+}
+
+/// Returns whether all was explored.
+fn explore(
+    name: &str,
+    bound: Option<usize>,
+    patience: Option<Duration>,
+    model: Arc<impl Fn() + Send + Sync + 'static>,
+) -> bool {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = bound;
     builder.max_branches = 20_000;
+    builder.max_duration = patience;
+    // After so many executions loom looks at the clock.
+    builder.checkpoint_interval = 1000;
     let executions = Arc::new(AtomicUsize::new(0));
     #[expect(clippy::disallowed_methods, reason = "how long a model takes is no part of it")]
     let start = std::time::Instant::now();
@@ -43,12 +75,18 @@ pub fn check(name: &str, preemptions: Option<usize>, model: impl Fn() + Send + S
             model();
         }
     });
+    let took = start.elapsed();
+    let is_all = patience.is_none_or(|patience| took < patience);
     let bound = bound.map_or_else(|| String::from("all"), |bound| bound.to_string());
     let executions = executions.load(Ordering::Relaxed);
-    let seconds = start.elapsed().as_secs_f64();
+    let unfinished = if is_all { "" } else { ", UNFINISHED" };
     // Not by `println`, which the test harness keeps to itself.
-    let line = format!("model {name}: {executions} executions, {bound} preemptions, {seconds:.2} s\n");
+    let line = format!(
+        "model {name}: {executions} executions, {bound} preemptions, {:.2} s{unfinished}\n",
+        took.as_secs_f64()
+    );
     let _ = std::io::stderr().write_all(line.as_bytes());
+    is_all
 }
 
 /// Runs `work` on a thread of its own.

@@ -145,9 +145,12 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
     {
+        if !self.policy.serves_stale() && self.policy.early.is_none() {
+            return None;
+        }
         let engine = self.cache.engine();
         let held = engine.seek(self.cache.hash(key), |own| own.borrow() == key)?;
-        match judge(held.get(), self.policy, engine.lifetimes().now()) {
+        match judge(held.get(), self.policy, || engine.lifetimes().now()) {
             Standing::Fresh => Some(Ref::new(held)),
             Standing::Usable { from, stale } => {
                 let serves = match self.policy.freshness {

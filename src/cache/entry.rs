@@ -10,8 +10,8 @@ use crate::engine::{
     CLAIMED, CachedValue, Engine, Event, Handle, Made, NodeKind, Published, Reclaim, RemovalCause, TAKEN,
 };
 use crate::gate::{
-    After, ENDED, Failure, Flights, HELD, IDLE, Look, Moment, Place, Policy, TIRED, decode, encode, is_busy,
-    is_due, see, was_held,
+    After, BUSY, ENDED, Failure, Flights, HELD, IDLE, Look, Moment, Place, Policy, TIRED, decode, encode,
+    is_busy, is_due, see, was_held,
 };
 use crate::sync::{Arc, AtomicU8};
 use crate::time::Instant;
@@ -48,12 +48,25 @@ pub(super) fn since(deadline: Instant, now: Instant) -> Option<Duration> {
 }
 
 /// What a node is now, by a policy.
-pub(super) fn judge<K, V>(node: &CachedValue<K, V>, policy: &Policy<V>, now: Instant) -> Standing {
+///
+/// `now` is asked if it matters: the clock may be slow.
+pub(super) fn judge<K, V>(
+    node: &CachedValue<K, V>,
+    policy: &Policy<V>,
+    now: impl FnOnce() -> Instant,
+) -> Standing {
     let flag = see(node.gate());
     if flag == CLAIMED || flag == ENDED {
         return Standing::Leaving;
     }
     let from = (!is_busy(flag)).then_some(flag);
+    if node.kind() == NodeKind::Pending {
+        return Standing::Missing { from };
+    }
+    if node.is_timeless() {
+        return Standing::Fresh;
+    }
+    let now = now();
     match node.kind() {
         NodeKind::Pending => Standing::Missing { from },
         NodeKind::Error if now < node.idle() => Standing::Failed { from },
@@ -108,14 +121,17 @@ where
     fn see(&self, claims: bool) -> Look<Handle<K, V>, Handle<K, V>> {
         let eq = |own: &K| own.borrow() == self.key;
         let claim = if claims {
-            self.engine.seek_or_pend(self.hash, eq, || self.key.to_owned())
+            match self.engine.seek_or_pend(self.hash, eq, || self.key.to_owned(), BUSY) {
+                (claim, true) => return Look::Led { claim },
+                (claim, false) => claim,
+            }
         } else {
             match self.engine.seek(self.hash, eq) {
                 Some(held) => Handle::share(held.shared()),
                 None => return Look::Nothing,
             }
         };
-        match judge(claim.entry(), self.policy, self.engine.lifetimes().now()) {
+        match judge(claim.entry(), self.policy, || self.engine.lifetimes().now()) {
             Standing::Fresh | Standing::Usable { .. } if self.force => {
                 let flag = see(claim.entry().gate());
                 Look::Missing { claim, from: (!is_busy(flag) && flag < TAKEN).then_some(flag) }
@@ -167,7 +183,7 @@ where
         let node = claim.entry();
         let lifetimes = self.engine.lifetimes();
         let now = lifetimes.now();
-        let standing = judge(node, self.policy, now);
+        let standing = judge(node, self.policy, || now);
         if node.kind() == NodeKind::Value {
             if !node.is_expired(now) {
                 return After { flag: TIRED, leaves: false };

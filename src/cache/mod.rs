@@ -6,6 +6,8 @@ mod creating;
 mod entry;
 mod explain;
 mod guards;
+#[cfg(dogpile_loom)]
+pub(crate) mod model;
 mod on_demand;
 #[cfg(feature = "serde")]
 mod snapshot;

@@ -43,24 +43,25 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         self.shard(hash).index.hold(hash, eq)
     }
 
-    /// The same, counted; a pending node is put in where there is none.
+    /// The same, counted. Where there is none a pending node is put in, with that gate byte; true: it is this one.
     pub(crate) fn seek_or_pend(
         &self,
         hash: u64,
         eq: impl Fn(&K) -> bool,
         key: impl FnOnce() -> K,
-    ) -> Handle<K, V> {
+        gate: u8,
+    ) -> (Handle<K, V>, bool) {
         let pin = R::pin();
         let index = &self.shard(hash).index;
         if let Some(node) = index.find(hash, &eq, &pin) {
-            return Handle::share(node);
+            return (Handle::share(node), false);
         }
-        let mut pending = Box::new(CachedValue::pending(hash, key()));
+        let mut pending = Box::new(CachedValue::pending(hash, key(), gate));
         loop {
             match index.locate(hash, &eq, &pin) {
-                Located::Occupied(entry) => return Handle::share(entry.node()),
+                Located::Occupied(entry) => return (Handle::share(entry.node()), false),
                 Located::Vacant(vacant) => match vacant.insert(pending) {
-                    Ok(node) => return Handle::share(node),
+                    Ok(node) => return (Handle::share(node), true),
                     Err(back) => pending = back,
                 },
                 Located::Busy => unreachable!("a search that may wait is not turned away"),
@@ -136,7 +137,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 self.note_deadline();
             }
             let now = self.time();
-            let expired = !self.is_live(claim.entry());
+            let expired = claim.entry().kind() != NodeKind::Value || !self.is_live(claim.entry());
             let cause = if expired { RemovalCause::Expired } else { RemovalCause::Replaced };
             let stored = loop {
                 match self.shards[i].index.locate_version(claim, &pin) {

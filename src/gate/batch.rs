@@ -45,6 +45,10 @@ where
                     continue;
                 }
                 Look::Usable { value, claim, from, stale } => (claim, from, Some((value, stale))),
+                Look::Led { claim } => {
+                    leads.push((i, Lead::begin(place, claim)));
+                    continue;
+                }
                 Look::Missing { claim, from } => (claim, from, None),
                 Look::Failed { failure, claim, from } => match failure.downcast::<E>() {
                     Ok(error) => return Err(CreateError::Creator(error)),
@@ -91,7 +95,7 @@ where
             if found[i].is_some() {
                 continue;
             }
-            let claim = match place.look(makes).await {
+            let claim = match place.look(false).await {
                 Look::Fresh(value) => {
                     found[i] = Some(value);
                     continue;

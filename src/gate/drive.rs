@@ -55,6 +55,10 @@ pub(crate) enum Look<T, C> {
         from: Option<u8>,
         stale: bool,
     },
+    /// There was nothing, and by looking the caller has begun to lead: its claim's flag was put in as `BUSY`.
+    Led {
+        claim: C,
+    },
     /// Nothing to return. `from`: none while somebody makes it.
     Missing {
         claim: C,
@@ -166,6 +170,7 @@ pub(crate) struct Lead<P: Place> {
     /// None: it has been landed.
     claim: Option<P::Claim>,
     flight: Arc<Flight<P::Value>>,
+    since: Instant,
     panicked: bool,
 }
 
@@ -181,10 +186,18 @@ impl<P: Place> Lead<P> {
         }
     }
 
-    fn take(place: &P, claim: P::Claim, flight: Arc<Flight<P::Value>>) -> Self {
-        let lead = Self { place: place.clone(), claim: Some(claim), flight, panicked: false };
-        lead.flight.set_leader(Leader { since: lead.place.now(), thread: current_thread() });
+    /// Begins a flight whose flag is the caller's from its beginning: nobody can have made anything in between.
+    pub(crate) fn begin(place: &P, claim: P::Claim) -> Self {
+        let flight = place.flights().begin(place.flag(&claim));
+        let lead = Self::take(place, claim, flight);
+        lead.place.count(Moment::Lead);
         lead
+    }
+
+    fn take(place: &P, claim: P::Claim, flight: Arc<Flight<P::Value>>) -> Self {
+        let since = place.now();
+        flight.set_leader(Leader { since, thread: current_thread() });
+        Self { place: place.clone(), claim: Some(claim), flight, since, panicked: false }
     }
 
     fn claim(&self) -> &P::Claim {
@@ -241,11 +254,10 @@ impl<P: Place> Lead<P> {
         mut self,
         creator: &mut C,
     ) -> Result<P::Value, CreateError<C::Error>> {
-        let begun = self.place.now();
         let made = Leading::new(&[self.flight.number()], Pin::new(creator), &mut self.panicked).await;
         match made {
             Ok(made) => {
-                let took = self.place.now().saturating_duration_since(begun);
+                let took = self.place.now().saturating_duration_since(self.since);
                 self.place.count(Moment::Created(took));
                 Ok(self.publish(made, took).await)
             }
@@ -403,6 +415,9 @@ where
         let (claim, from, usable) = match look {
             Look::Fresh(value) => return Ok(value),
             Look::Usable { value, claim, from, stale } => (claim, from, Some((value, stale))),
+            Look::Led { claim } => {
+                return begin(&place, Lead::begin(&place, claim), None, order, creator, &sleep).await;
+            }
             Look::Missing { claim, from } => (claim, from, None),
             Look::Failed { failure, claim, from } => match failure.downcast::<C::Error>() {
                 Ok(error) => return Err(CreateError::Creator(error)),

@@ -12,8 +12,9 @@
 //! ```
 //!
 //! # Invariants
-//! - **G1, one leader.** The flag leaves the free states by a compare-exchange; whoever wins it, or inherits it, is the
-//!   one leader until it lands the flight or hands it over.
+//! - **G1, one leader.** The flag leaves the free states by a compare-exchange, or is BUSY from its beginning, by whoever
+//!   makes its version known. Who wins it, begins with it or inherits it is the one leader until it lands the flight or
+//!   hands it over.
 //! - **G2, one flight.** While a flag is BUSY its bucket holds at most one flight for it; leader and waiters find the
 //!   same one, whoever comes first. Under the bucket's lock "BUSY" and "not landed" are one.
 //! - **G3, nobody is forgotten.** A waiter registers under the flight's lock, or finds it landed there. Landing empties
@@ -54,7 +55,7 @@ pub(crate) const HELD: u8 = 1;
 /// Nobody does: somebody tried ahead of time and failed. It is tried again in time.
 pub(crate) const TIRED: u8 = 2;
 /// Somebody does. The lowest bit stays what it was: whether this began as `HELD`.
-const BUSY: u8 = 0x80;
+pub(crate) const BUSY: u8 = 0x80;
 /// Nobody will: this version has been replaced, or taken out. Look again.
 pub(crate) const ENDED: u8 = 0x82;
 
@@ -184,6 +185,14 @@ impl<T> Flight<T> {
     }
 }
 
+// loom does not see the counts of `Arc`: whoever drops the last one has seen what the others did.
+#[cfg(dogpile_loom)]
+impl<T> Drop for Flight<T> {
+    fn drop(&mut self) {
+        drop(lock(&self.state));
+    }
+}
+
 impl<T> State<T> {
     fn landing(&mut self, ticket: Option<u64>) -> Option<Landing<T>> {
         if let Some(outcome) = &self.landed {
@@ -220,9 +229,14 @@ impl<T> Flights<T> {
     /// Takes the flag from the free state `from`, if it is still in it: the caller leads then (G1).
     pub(crate) fn win(&self, flag: &AtomicU8, from: u8) -> Option<Arc<Flight<T>>> {
         flag.compare_exchange(from, BUSY | from & HELD, ord::WIN(), Ordering::Relaxed).ok()?;
+        Some(self.begin(flag))
+    }
+
+    /// The flight of a flag that the caller has won, or has put in as `BUSY`.
+    pub(crate) fn begin(&self, flag: &AtomicU8) -> Arc<Flight<T>> {
         let (place, bucket) = self.bucket(flag);
         // A waiter may have been quicker (G2).
-        Some(Self::get_or_add(place, &mut lock(bucket)))
+        Self::get_or_add(place, &mut lock(bucket))
     }
 
     /// The flight of a flag, to wait for it. `None`: it has ended.

@@ -36,12 +36,16 @@ mod drive;
 mod early;
 mod flight;
 mod led;
+#[cfg(feature = "tokio")]
+mod on_tokio;
 mod policy;
 mod runner;
 mod timer;
 
 pub use alone::{Dated, Gate, GateStats};
 pub use early::Early;
+#[cfg(feature = "tokio")]
+pub use on_tokio::Tokio;
 pub use policy::{Freshness, Policy, PolicyBuilder};
 pub use runner::{AsyncJob, Job, OwnThread, Runner};
 pub use timer::{OwnTimer, Sleep, Timer};
@@ -50,4 +54,4 @@ pub(crate) use batch::drive_many;
 pub(crate) use blocking::{Alarm, block_on};
 pub(crate) use drive::{After, Borrowed, Creator, Lead, Look, Moment, Order, Place, drive};
 pub(crate) use early::{decode, encode, is_due};
-pub(crate) use flight::{ENDED, Failure, Flights, HELD, IDLE, TIRED, is_busy, see, was_held};
+pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, TIRED, is_busy, see, was_held};

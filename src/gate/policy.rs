@@ -79,6 +79,11 @@ impl<V> Policy<V> {
         self.stale.max(self.stale_if_error)
     }
 
+    /// Whether a value past its time may be returned at all.
+    pub(crate) fn serves_stale(&self) -> bool {
+        self.keep() > Duration::ZERO
+    }
+
     pub(crate) fn should_cache(&self, value: &V) -> bool {
         self.should_cache.as_ref().is_none_or(|should_cache| should_cache(value))
     }

@@ -105,9 +105,12 @@ impl<K, V> CachedValue<K, V> {
     }
 
     /// A node for a key whose first value is being made.
-    pub(crate) fn pending(hash: u64, key: K) -> Self {
+    pub(crate) fn pending(hash: u64, key: K, gate: u8) -> Self {
         let long_ago = Instant::from_nanos(0);
-        Self::with_body(hash, key, NodeKind::Pending, Body { nothing: () }, 0, long_ago, long_ago)
+        let node = Self::with_body(hash, key, NodeKind::Pending, Body { nothing: () }, 0, long_ago, long_ago);
+        // Relaxed: it travels with the node's publication.
+        node.gate.store(gate, Ordering::Relaxed);
+        node
     }
 
     /// A node that remembers a failure until `until`.

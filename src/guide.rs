@@ -1,0 +1,17 @@
+//! Chapters: how to make values on demand, and how to come here from other caches.
+#![forbid(unsafe_code)]
+
+#[doc = include_str!("../docs/making-values.md")]
+pub mod making_values {}
+
+#[doc = include_str!("../docs/from-moka.md")]
+pub mod from_moka {}
+
+#[doc = include_str!("../docs/from-quick-cache.md")]
+pub mod from_quick_cache {}
+
+#[doc = include_str!("../docs/from-cached.md")]
+pub mod from_cached {}
+
+#[doc = include_str!("../docs/single-flight.md")]
+pub mod single_flight {}
