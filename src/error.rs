@@ -107,6 +107,12 @@ impl LoadError {
         Self(error.into())
     }
 
+    /// The error itself.
+    #[must_use]
+    pub fn into_inner(self) -> Box<dyn std::error::Error + Send + Sync> {
+        self.0
+    }
+
     /// The error itself, if it is of that type.
     #[must_use]
     pub fn downcast_ref<E: std::error::Error + 'static>(&self) -> Option<&E> {
@@ -153,7 +159,8 @@ pub enum CreateError<E> {
     LeaderPanicked,
     /// There is no value, and the policy says `CacheOnly`.
     NotCached,
-    /// `load` or `refresh`, and the cache was built without a `loader`.
+    /// `load` or `refresh`, and the cache was built without a `loader`; or their asynchronous forms, and it was built
+    /// without an `async_loader`.
     NoLoader,
     /// The creator of a batch returned another number of values than it was asked for. None was stored.
     WrongCount {
@@ -218,7 +225,7 @@ impl<E> fmt::Display for CreateError<E> {
             Self::LeaderPanicked => f.write_str("the creator that was waited for panicked, twice"),
             Self::NotCached => f.write_str("there is no value in the cache, and the policy makes none"),
             Self::NoLoader => f.write_str(
-                "the cache has no loader: give its builder one, or call get_or_create with a creator",
+                "the cache has no loader of this kind: give its builder one (async_loader for load_async), or call get_or_create with a creator",
             ),
             Self::WrongCount { asked, made } => {
                 write!(f, "the creator was asked for {asked} values and returned {made}")

@@ -47,13 +47,21 @@ mod imp {
     }
 
     /// loom explores schedules, so waiting is yielding to it.
-    pub(crate) struct Backoff;
+    pub(crate) struct Backoff(std::cell::Cell<u32>);
 
     impl Backoff {
+        /// Two that wait for a third may let each other go first for ever, and loom would follow them. After so many looks
+        /// in vain it runs on without exploring what else could have happened.
+        const MOST: u32 = 2;
+
         pub(crate) fn new() -> Self {
-            Self
+            Self(std::cell::Cell::new(0))
         }
         pub(crate) fn snooze(&self) {
+            self.0.set(self.0.get() + 1);
+            if self.0.get() > Self::MOST {
+                loom::skip_branch();
+            }
             loom::thread::yield_now();
         }
     }

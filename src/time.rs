@@ -70,6 +70,27 @@ fn nanos(span: Duration) -> u64 {
     u64::try_from(span.as_nanos()).unwrap_or(u64::MAX)
 }
 
+/// A span in few bits: six for its magnitude, `fraction` for the digits behind the first. Rounded down; 0 only for less
+/// than a nanosecond.
+pub(crate) fn encode(span: Duration, fraction: u32) -> u16 {
+    let nanos = nanos(span);
+    let shift = (64 - nanos.leading_zeros()).saturating_sub(fraction + 1);
+    if shift == 0 {
+        return nanos as u16;
+    }
+    // The first digit goes without saying.
+    ((shift + 1) << fraction) as u16 | (nanos >> shift) as u16 & ((1 << fraction) - 1)
+}
+
+/// What `encode` made of a span.
+pub(crate) fn decode(code: u16, fraction: u32) -> Duration {
+    let (magnitude, digits) = (u32::from(code) >> fraction, u64::from(code) & ((1 << fraction) - 1));
+    if magnitude < 2 {
+        return Duration::from_nanos(u64::from(code));
+    }
+    Duration::from_nanos((digits | 1 << fraction) << (magnitude - 1))
+}
+
 /// A source of monotonic time.
 ///
 /// A cache reads [`now`](Self::now) when it meets an entry that has a deadline, and [`precise`](Self::precise) when it
@@ -246,5 +267,26 @@ impl fmt::Debug for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
         Instant::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_survives_its_code_to_the_digits_it_has() {
+        for fraction in [8, 10] {
+            let powers = (0..64).map(|i| 1_u64 << i);
+            for nanos in powers.chain([0, 3, 511, 512, 513, 2047, 2048, 2049, 123_456_789, u64::MAX]) {
+                let code = encode(Duration::from_nanos(nanos), fraction);
+                assert!(u32::from(code) >> fraction < 64, "six bits of magnitude");
+                let decoded = decode(code, fraction).as_nanos() as u64;
+                assert!(decoded <= nanos && nanos - decoded <= nanos >> fraction, "{nanos} became {decoded}");
+            }
+            assert!(
+                decode(encode(Duration::MAX, fraction), fraction) > Duration::from_secs(500 * 365 * 86400)
+            );
+        }
     }
 }

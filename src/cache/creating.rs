@@ -3,12 +3,13 @@
 //! A hit is `get`. All else goes to the gate, as a future that threads run by parking (`gate::block_on`).
 #![forbid(unsafe_code)]
 
-use super::entry::{Entry, Shared, Standing, judge};
+use super::entry::{Entries, Entry, Shared, Standing, judge};
 use super::{Cache, Ref};
 use crate::engine::{Backend, Event, Handle, Made};
 use crate::error::{CreateError, LoadError};
 use crate::gate::{
-    Alarm, Borrowed, Creator, Freshness, Lead, Order, Policy, Runner, Sleep, block_on, drive, drive_many,
+    Alarm, Borrowed, Creator, Freshness, Lead, Order, Policy, Runner, Sleep, Usable, block_on, drive,
+    drive_many,
 };
 use crate::hash::RandomState;
 use crate::sync::Arc;
@@ -34,6 +35,7 @@ pub(super) enum Loader<K, V> {
 /// A cache, seen under a policy: [`Cache::with`].
 ///
 /// Its methods are those of the cache, by that policy. A copy of two references.
+#[must_use = "it does nothing by itself"]
 pub struct With<'c, K, V, S = RandomState> {
     cache: &'c Cache<K, V, S>,
     policy: &'c Policy<V>,
@@ -67,16 +69,16 @@ impl<V, E> Future for Detached<V, E> {
     }
 }
 
-impl<K, V, S, E> Creator<Shared<K, V, S>> for Detached<V, E>
+type SharedLead<K, V, S> = Lead<Entries<K, V>, Shared<K, V, S>>;
+
+impl<K, V, S, E> Creator<Entries<K, V>, Shared<K, V, S>, E> for Detached<V, E>
 where
     K: Hash + Eq + Clone + Send + Sync + 'static,
     V: Send + Sync + 'static,
     S: Send + Sync + 'static,
     E: Send + Sync + 'static,
 {
-    type Error = E;
-
-    fn hand_on(&mut self, lead: Lead<Shared<K, V, S>>) -> Result<(), Lead<Shared<K, V, S>>> {
+    fn hand_on(&mut self, lead: SharedLead<K, V, S>) -> Result<(), SharedLead<K, V, S>> {
         let Some(make) = self.make.take() else { return Err(lead) };
         let mut creator =
             Detached { make: Some(make), runner: Arc::clone(&self.runner), blocks: self.blocks };
@@ -152,13 +154,10 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         let held = engine.seek(self.cache.hash(key), |own| own.borrow() == key)?;
         match judge(held.get(), self.policy, || engine.lifetimes().now()) {
             Standing::Fresh => Some(Ref::new(held)),
-            Standing::Usable { from, stale } => {
-                let serves = match self.policy.freshness {
-                    Freshness::AllowStale => from.is_none(),
-                    Freshness::WaitFresh => !stale && from.is_none(),
-                    Freshness::CacheOnly => true,
-                };
-                if serves && stale {
+            Standing::Usable { from, state } => {
+                let leads = from.is_some() && self.policy.freshness != Freshness::CacheOnly;
+                let serves = !leads && self.order().takes(state);
+                if serves && state != Usable::Due {
                     engine.count(Event::StaleServed);
                 }
                 serves.then(|| Ref::new(held))
@@ -177,7 +176,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
     {
-        let made = Made { value, fresh: self.policy.fresh, cut: 0.0, cost: 0 };
+        let made = Made { value, fresh: self.policy.fresh, cut: 0.0, took: None };
         Handle::new(self.cache.engine().make(self.cache.hash(key), key.to_owned(), made))
     }
 
@@ -263,16 +262,13 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         self.drive_blocking(key, &mut Borrowed(make)).map(Self::counted)
     }
 
-    fn drive_blocking<'q, Q, C>(
-        self,
-        key: &'q Q,
-        creator: &mut C,
-    ) -> Result<Handle<K, V>, CreateError<C::Error>>
+    fn drive_blocking<'q, Q, C, E>(self, key: &'q Q, creator: &mut C) -> Result<Handle<K, V>, CreateError<E>>
     where
         'c: 'q,
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
-        C: Creator<Entry<'q, K, V, Backend, Q>>,
+        C: Creator<Entries<K, V>, Entry<'q, K, V, Backend, Q>, E>,
+        E: Send + Sync + 'static,
     {
         let entry = self.entry(key);
         block_on(|parker| {

@@ -6,18 +6,16 @@
 #![forbid(unsafe_code)]
 
 use super::Cache;
-use crate::engine::{
-    CLAIMED, CachedValue, Engine, Event, Handle, Made, NodeKind, Published, Reclaim, RemovalCause, TAKEN,
-};
+use crate::engine::{CLAIMED, CachedValue, Engine, Event, Handle, Made, NodeKind, Reclaim, Rest, TAKEN};
 use crate::gate::{
-    After, BUSY, ENDED, Failure, Flights, HELD, IDLE, Look, Moment, Place, Policy, TIRED, decode, encode,
-    is_busy, is_due, see, was_held,
+    After, BUSY, ENDED, Failure, Flights, HELD, IDLE, Kind, Look, Moment, Place, Policy, Sight, TIRED,
+    Usable, is_busy, is_due, see, was_held,
 };
 use crate::sync::{Arc, AtomicU8};
 use crate::time::Instant;
 use std::borrow::Borrow;
-use std::future::{Future, ready};
 use std::hash::Hash;
+use std::marker::PhantomData;
 use std::time::Duration;
 
 // The engine knows of the flag that it may not evict what is taken, and what HELD does to the second deadline.
@@ -27,10 +25,10 @@ const _: () = assert!(HELD == crate::engine::HELD);
 /// What a node is to a caller.
 pub(super) enum Standing {
     Fresh,
-    /// Good enough to return, and due. `from` as in [`Look::Usable`].
+    /// Good enough to return, to some at least, and due. `from` as in [`Look::Usable`].
     Usable {
         from: Option<u8>,
-        stale: bool,
+        state: Usable,
     },
     Missing {
         from: Option<u8>,
@@ -72,26 +70,35 @@ pub(super) fn judge<K, V>(
         NodeKind::Error if now < node.idle() => Standing::Failed { from },
         NodeKind::Error => Standing::Missing { from },
         NodeKind::Value if !node.is_expired(now) => {
-            let cost = Some(node.cost()).filter(|cost| *cost != 0).map(decode);
-            let due = |early| is_due(early, now, node.expiry(), policy.fresh, cost);
+            let due = |early| is_due(early, now, node.expiry(), node.span(), node.cost());
             match policy.early.is_some_and(due) {
                 // One failure is enough: it is tried again in time.
-                true => Standing::Usable { from: from.filter(|flag| *flag == IDLE), stale: false },
+                true => Standing::Usable { from: from.filter(|flag| *flag == IDLE), state: Usable::Due },
                 false => Standing::Fresh,
             }
         }
         NodeKind::Value => {
             let late = since(node.expiry(), now);
             let within = |span| late.is_some_and(|late| late < span) && !node.is_idle(now);
-            if flag == HELD && now < node.idle() && within(policy.stale_if_error) {
-                Standing::Usable { from: None, stale: true }
+            if was_held(flag) && within(policy.stale_if_error) {
+                Standing::Usable { from: from.filter(|_| node.idle() <= now), state: Usable::Held }
             } else if within(policy.stale) {
-                Standing::Usable { from, stale: true }
+                Standing::Usable { from, state: Usable::Stale }
             } else {
                 Standing::Missing { from }
             }
         }
     }
+}
+
+/// The types of a cache's entries.
+pub(super) struct Entries<K, V>(PhantomData<(K, V)>);
+
+impl<K, V> Kind for Entries<K, V> {
+    type Value = Handle<K, V>;
+    type Made = V;
+    type Claim = Handle<K, V>;
+    type Rest = Rest<K, V>;
 }
 
 /// The entry of a key: what the creating methods work on.
@@ -137,7 +144,7 @@ where
                 Look::Missing { claim, from: (!is_busy(flag) && flag < TAKEN).then_some(flag) }
             }
             Standing::Fresh => Look::Fresh(claim),
-            Standing::Usable { from, stale } => Look::Usable { value: claim.clone(), claim, from, stale },
+            Standing::Usable { from, state } => Look::Usable { value: claim.clone(), claim, from, state },
             Standing::Missing { from } => Look::Missing { claim, from },
             Standing::Failed { from } => {
                 let failure = claim.entry().failure().expect("N4: an error node has an error");
@@ -155,7 +162,7 @@ where
 
     fn take_away(&self, claim: &Handle<K, V>) {
         if claim.entry().kind() == NodeKind::Pending {
-            self.engine.remove_version(claim, RemovalCause::Removed);
+            self.engine.unpend(claim);
         }
     }
 
@@ -166,46 +173,45 @@ where
         }
     }
 
-    fn store(&self, claim: &Handle<K, V>, value: V, took: Duration) -> (Handle<K, V>, After) {
+    fn store(&self, claim: &Handle<K, V>, value: V, took: Duration) -> (Handle<K, V>, After, Rest<K, V>) {
         let keeps = self.policy.should_cache(&value);
-        let made = Made { value, fresh: self.policy.fresh, cut: self.policy.cut(), cost: encode(took) };
+        let made = Made { value, fresh: self.policy.fresh, cut: self.policy.cut(), took: Some(took) };
         let entry = self.engine.make(self.hash, self.key.to_owned(), made);
         if !keeps {
-            return (Handle::new(entry), Self::free_again(claim));
+            return (Handle::new(entry), Self::free_again(claim), Rest::default());
         }
-        let handle = match self.engine.publish(claim, entry) {
-            Published::Stored(handle) | Published::Late(handle) | Published::Refused(handle) => handle,
-        };
-        (handle, After { flag: ENDED, leaves: false })
+        let (handle, rest) = self.engine.publish(claim, entry);
+        (handle, After { flag: ENDED, leaves: false }, rest)
     }
 
-    fn remember(&self, claim: &Handle<K, V>, failure: &Failure) -> After {
+    fn remember(&self, claim: &Handle<K, V>, failure: &Failure) -> (After, Rest<K, V>) {
+        let after = |flag| (After { flag, leaves: false }, Rest::default());
         let node = claim.entry();
         let lifetimes = self.engine.lifetimes();
         let now = lifetimes.now();
-        let standing = judge(node, self.policy, || now);
-        if node.kind() == NodeKind::Value {
-            if !node.is_expired(now) {
-                return After { flag: TIRED, leaves: false };
-            }
-            if self.stand_in(claim).is_some() {
-                node.set_idle(lifetimes.precise().saturating_add(self.policy.hold_back));
-                return After { flag: HELD, leaves: false };
+        if node.kind() == NodeKind::Value && !node.is_idle(now) {
+            match since(node.expiry(), now) {
+                None if self.force => return (Self::free_again(claim), Rest::default()),
+                None => return after(TIRED),
+                Some(late) if late < self.policy.stale_if_error => {
+                    node.set_idle(lifetimes.precise().saturating_add(self.policy.hold_back));
+                    return after(HELD);
+                }
+                Some(_) => {}
             }
         }
-        if let (Some(ttl), false) = (self.policy.error_ttl, matches!(standing, Standing::Usable { .. })) {
+        // A value that others may still be served stands where the error would.
+        if let Some(ttl) = self.policy.error_ttl
+            && (node.kind() != NodeKind::Value || lifetimes.is_over(node, now))
+        {
             let until = lifetimes.precise().saturating_add(ttl);
-            if self.engine.publish_error(claim, self.key.to_owned(), Arc::clone(failure), until) {
-                return After { flag: ENDED, leaves: false };
+            if let Some(rest) =
+                self.engine.publish_error(claim, self.key.to_owned(), Arc::clone(failure), until)
+            {
+                return (After { flag: ENDED, leaves: false }, rest);
             }
         }
-        Self::free_again(claim)
-    }
-
-    fn stand_in(&self, claim: &Handle<K, V>) -> Option<Handle<K, V>> {
-        let node = claim.entry();
-        let late = since(node.expiry(), self.engine.lifetimes().now()).unwrap_or(Duration::ZERO);
-        (node.kind() == NodeKind::Value && late < self.policy.stale_if_error).then(|| claim.clone())
+        (Self::free_again(claim), Rest::default())
     }
 
     fn note(&self, moment: Moment) {
@@ -226,37 +232,28 @@ where
     }
 }
 
-impl<K, V, R, Q> Place for Entry<'_, K, V, R, Q>
+impl<K, V, R, Q> Place<Entries<K, V>> for Entry<'_, K, V, R, Q>
 where
     K: Borrow<Q>,
     R: Reclaim,
     Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
 {
-    type Value = Handle<K, V>;
-    type Made = V;
-    type Claim = Handle<K, V>;
-
     fn flights(&self) -> &Flights<Handle<K, V>> {
         self.flights
     }
     fn flag<'a>(&'a self, claim: &'a Handle<K, V>) -> &'a AtomicU8 {
         claim.entry().gate()
     }
-    fn look(&self, claims: bool) -> impl Future<Output = Look<Handle<K, V>, Handle<K, V>>> {
-        ready(self.see(claims))
-    }
     fn is_current(&self, claim: &Handle<K, V>) -> bool {
         self.engine.holds(claim)
     }
-    fn publish(
-        &self,
-        claim: &Handle<K, V>,
-        made: V,
-        took: Duration,
-    ) -> impl Future<Output = (Handle<K, V>, After)> {
-        ready(self.store(claim, made, took))
+    fn publish(&self, claim: &Handle<K, V>, made: V, took: Duration) -> (Handle<K, V>, After, Rest<K, V>) {
+        self.store(claim, made, took)
     }
-    fn failed(&self, claim: &Handle<K, V>, failure: &Failure) -> After {
+    fn settle(&self, rest: Rest<K, V>) {
+        self.engine.finish(rest);
+    }
+    fn failed(&self, claim: &Handle<K, V>, failure: &Failure) -> (After, Rest<K, V>) {
         self.remember(claim, failure)
     }
     fn released(&self, claim: &Handle<K, V>) -> After {
@@ -268,14 +265,22 @@ where
     fn let_go(&self, claim: &Handle<K, V>) {
         self.take_away(claim);
     }
-    fn fallback(&self, claim: &Handle<K, V>) -> Option<Handle<K, V>> {
-        self.stand_in(claim)
-    }
     fn now(&self) -> Instant {
         self.engine.lifetimes().precise()
     }
     fn count(&self, moment: Moment) {
         self.note(moment);
+    }
+}
+
+impl<K, V, R, Q> Sight<Entries<K, V>> for Entry<'_, K, V, R, Q>
+where
+    K: Borrow<Q>,
+    R: Reclaim,
+    Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+{
+    fn look(&self, claims: bool) -> Look<Handle<K, V>, Handle<K, V>> {
+        self.see(claims)
     }
 }
 
@@ -319,32 +324,29 @@ impl<K: Clone + Hash + Eq, V, S> Shared<K, V, S> {
     }
 }
 
-impl<K: Clone + Hash + Eq, V, S> Place for Shared<K, V, S> {
-    type Value = Handle<K, V>;
-    type Made = V;
-    type Claim = Handle<K, V>;
+impl<K: Clone + Hash + Eq, V, S> Sight<Entries<K, V>> for Shared<K, V, S> {
+    fn look(&self, claims: bool) -> Look<Handle<K, V>, Handle<K, V>> {
+        self.entry().see(claims)
+    }
+}
 
+impl<K: Clone + Hash + Eq, V, S> Place<Entries<K, V>> for Shared<K, V, S> {
     fn flights(&self) -> &Flights<Handle<K, V>> {
         self.0.cache.flights()
     }
     fn flag<'a>(&'a self, claim: &'a Handle<K, V>) -> &'a AtomicU8 {
         claim.entry().gate()
     }
-    fn look(&self, claims: bool) -> impl Future<Output = Look<Handle<K, V>, Handle<K, V>>> {
-        ready(self.entry().see(claims))
-    }
     fn is_current(&self, claim: &Handle<K, V>) -> bool {
         self.entry().is_current(claim)
     }
-    fn publish(
-        &self,
-        claim: &Handle<K, V>,
-        made: V,
-        took: Duration,
-    ) -> impl Future<Output = (Handle<K, V>, After)> {
-        ready(self.entry().store(claim, made, took))
+    fn publish(&self, claim: &Handle<K, V>, made: V, took: Duration) -> (Handle<K, V>, After, Rest<K, V>) {
+        self.entry().store(claim, made, took)
     }
-    fn failed(&self, claim: &Handle<K, V>, failure: &Failure) -> After {
+    fn settle(&self, rest: Rest<K, V>) {
+        self.entry().settle(rest);
+    }
+    fn failed(&self, claim: &Handle<K, V>, failure: &Failure) -> (After, Rest<K, V>) {
         self.entry().remember(claim, failure)
     }
     fn released(&self, claim: &Handle<K, V>) -> After {
@@ -355,9 +357,6 @@ impl<K: Clone + Hash + Eq, V, S> Place for Shared<K, V, S> {
     }
     fn let_go(&self, claim: &Handle<K, V>) {
         self.entry().take_away(claim);
-    }
-    fn fallback(&self, claim: &Handle<K, V>) -> Option<Handle<K, V>> {
-        self.entry().stand_in(claim)
     }
     fn now(&self) -> Instant {
         self.entry().now()

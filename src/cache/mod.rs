@@ -21,8 +21,10 @@ pub use guards::{Batch, Iter, Pinned, Ref};
 #[cfg(feature = "serde")]
 pub use snapshot::Snapshot;
 
-use crate::engine::{Backend, Engine, Handle, Mode, Panics, Put, Reclaim, RemovalCause, Stats, Step};
-use crate::gate::{Flights, Policy};
+use crate::engine::{
+    Backend, CachedValue, Engine, Handle, Mode, Overtaken, Panics, Put, Reclaim, RemovalCause, Stats, Step,
+};
+use crate::gate::{Flights, Outcome, Policy};
 use crate::hash::{RandomState, mix};
 use crate::sync::Arc;
 use crate::time::{Clock, Instant};
@@ -222,7 +224,7 @@ impl<K, V, S> Cache<K, V, S> {
         loader: Option<Loader<K, V>>,
     ) -> Self {
         // Locked for a moment at the begin and the end of a creation: as many as the engine's own locks will do.
-        let flights = Flights::new(engine.shards().max(16));
+        let flights = Flights::new(engine.shards().max(64));
         Self { inner: Arc::new(Inner { engine, hasher, foreign, flights, policy, loader }) }
     }
 
@@ -444,7 +446,8 @@ impl<K, V, S> Cache<K, V, S> {
         all.into_iter().take(n).map(|(_, handle)| handle).collect()
     }
 
-    /// Keeps the entries for which `keep` is true, and takes out the others.
+    /// Keeps the entries for which `keep` is true, and takes out the others, stale ones too. A creation of a key's first
+    /// value goes on.
     ///
     /// # Consistency
     /// As [`iter`](Self::iter). An entry that is replaced while `keep` looks at its old version stays.
@@ -457,7 +460,7 @@ impl<K, V, S> Cache<K, V, S> {
     /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut panics = Panics::default();
-        for handle in self.iter() {
+        for handle in Iter::with_stale(self) {
             if !keep(handle.key(), handle.value()) {
                 panics.catch(|| _ = self.engine().remove_version(&handle, RemovalCause::Removed));
             }
@@ -611,7 +614,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     #[inline]
     #[must_use]
-    pub fn get_in<'p, Q>(&'p self, key: &Q, pin: &'p Pinned<'_>) -> Option<&'p crate::CachedValue<K, V>>
+    pub fn get_in<'p, Q>(&'p self, key: &Q, pin: &'p Pinned<'_>) -> Option<&'p CachedValue<K, V>>
     where
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
@@ -663,7 +666,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn insert(&self, key: K, value: V) -> Option<Handle<K, V>> {
         let hash = self.hash(&key);
-        match self.engine().insert(hash, key, value, None, None, Mode::Always { tell_old: false }) {
+        match self.put(hash, key, value, InsertOptions::new(), Mode::Always { tell_old: false }) {
             Put::Refused(handle) => Some(handle),
             Put::Added | Put::Replaced(_) | Put::Present { .. } => None,
         }
@@ -683,8 +686,20 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn insert_with(&self, key: K, value: V, options: InsertOptions) -> Inserted<K, V> {
         let hash = self.hash(&key);
-        let mode = Mode::Always { tell_old: true };
-        self.engine().insert(hash, key, value, options.ttl, options.weight, mode).into()
+        self.put(hash, key, value, options, Mode::Always { tell_old: true }).into()
+    }
+
+    fn put(&self, hash: u64, key: K, value: V, options: InsertOptions, mode: Mode) -> Put<K, V> {
+        let (put, overtaken) = self.engine().insert(hash, key, value, options.ttl, options.weight, mode);
+        self.overtake(overtaken);
+        put
+    }
+
+    /// Gives those who wait for a creation what was put in meanwhile (M10).
+    fn overtake(&self, overtaken: Overtaken<K, V>) {
+        if let Some((old, newer)) = overtaken {
+            self.flights().overtake(old.entry().gate(), || Outcome::Value(newer));
+        }
     }
 
     /// Stores `value` if `key` has no fresh entry. Of several threads that try at once one succeeds.
@@ -714,7 +729,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn insert_if_absent_with(&self, key: K, value: V, options: InsertOptions) -> Inserted<K, V> {
         let hash = self.hash(&key);
-        self.engine().insert(hash, key, value, options.ttl, options.weight, Mode::IfAbsent).into()
+        self.put(hash, key, value, options, Mode::IfAbsent).into()
     }
 
     /// Decides what becomes of `key` from what it has: atomic for the key.
@@ -738,14 +753,17 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Compute<V>) -> Option<Handle<K, V>> {
         let hash = self.hash(&key);
-        self.engine().compute(hash, key, |old| match decide(old) {
+        let (result, overtaken) = self.engine().compute(hash, key, |old| match decide(old) {
             Compute::Keep => Step::Keep,
             Compute::Put(value) => Step::Put(value),
             Compute::Remove => Step::Remove,
-        })
+        });
+        self.overtake(overtaken);
+        result
     }
 
-    /// Takes the entry of `key` out and returns it, if it was fresh.
+    /// Takes the entry of `key` out and returns it, if it was fresh. A value that is just being made for it goes to those who
+    /// wait for it, and not into the cache.
     ///
     /// ```
     /// let cache = dogpile::Cache::new(10);
@@ -761,9 +779,10 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
         self.engine().remove_if(self.hash(key), |own| own.borrow() == key, |_| true)
     }
 
-    /// Takes the entry of `key` out and returns it, if it is fresh and `condition` holds: atomic for the key.
+    /// Takes the entry of `key` out if `condition` holds, and returns it if it was fresh: atomic for the key.
     ///
-    /// If the entry changes before it could be taken out, `condition` is asked again. It runs under a pin.
+    /// If the entry changes before it could be taken out, `condition` is asked again. It is asked of a stale value, too, as
+    /// long as that is there. It runs under a pin. A creation of the key's first value goes on.
     ///
     /// ```
     /// let cache = dogpile::Cache::new(10);
@@ -777,7 +796,8 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
         Q: ?Sized + Hash + Eq,
     {
         let eq = |own: &K| own.borrow() == key;
-        self.engine().remove_if(self.hash(key), eq, |entry| condition(entry.key(), entry.value()))
+        let mut holds = |entry: &CachedValue<K, V>| condition(entry.key(), entry.value());
+        self.engine().remove_if(self.hash(key), eq, |entry| entry.is_some_and(&mut holds))
     }
 
     /// Starts the entry's times anew: the time to live that the cache gives its entries, and the time to idle. False:

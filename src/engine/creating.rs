@@ -13,7 +13,9 @@
 
 use super::stats::Event;
 use super::table::{Failure, NodeKind};
-use super::{CachedValue, Engine, Handle, Held, Located, MOST_SWEPT, Reclaim, RemovalCause, SWEEP, Settling};
+use super::{
+    CachedValue, Engine, Handle, Held, Located, MOST_SWEPT, Reclaim, RemovalCause, Rest, SWEEP, Settling,
+};
 use crate::time::Instant;
 use std::time::Duration;
 
@@ -24,17 +26,8 @@ pub(crate) struct Made<V> {
     pub(crate) fresh: Option<Duration>,
     /// The part of the time to live that is cut off.
     pub(crate) cut: f64,
-    /// How long it took, encoded.
-    pub(crate) cost: u16,
-}
-
-/// What became of it.
-pub(crate) enum Published<K, V> {
-    Stored(Handle<K, V>),
-    /// The entry was written, removed or cleared meanwhile.
-    Late(Handle<K, V>),
-    /// It is heavier than the whole cache.
-    Refused(Handle<K, V>),
+    /// How long that took.
+    pub(crate) took: Option<Duration>,
 }
 
 impl<K, V, R: Reclaim> Engine<K, V, R> {
@@ -77,57 +70,68 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     /// An entry that is in no index. Runs the weigher and `expire_after`.
     pub(crate) fn make(&self, hash: u64, key: K, made: Made<V>) -> Box<CachedValue<K, V>> {
-        let Made { value, fresh, cut, cost } = made;
+        let Made { value, fresh, cut, took } = made;
         let weight = self.weigh(&key, &value, None);
-        let expiry = match self.lifetimes.span(&key, &value, fresh) {
-            Some(span) if cut > 0.0 => {
-                // Of a time without end no part can be cut off.
-                let kept = Duration::try_from_secs_f64(span.as_secs_f64() * (1.0 - cut)).unwrap_or(span);
-                self.lifetimes.deadline(if span == Duration::MAX { span } else { kept })
-            }
-            Some(span) => self.lifetimes.deadline(span),
-            None => Instant::FAR_FUTURE,
-        };
-        Box::new(CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle()).with_cost(cost))
+        let span = self.lifetimes.span(&key, &value, fresh).map(|span| match span {
+            // Of a time without end no part can be cut off.
+            Duration::MAX => span,
+            _ => Duration::try_from_secs_f64(span.as_secs_f64() * (1.0 - cut)).unwrap_or(span),
+        });
+        let expiry = span.map_or(Instant::FAR_FUTURE, |span| self.lifetimes.deadline(span));
+        let entry = CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle());
+        Box::new(entry.with_origin(took, span))
     }
 
-    /// Puts an entry in the place of the claim's node, if it is still there.
-    pub(crate) fn publish(&self, claim: &Handle<K, V>, entry: Box<CachedValue<K, V>>) -> Published<K, V> {
+    /// Puts an entry in the place of the claim's node, if it is still there, and if the entry is not heavier than the whole
+    /// cache. Returns it in any case, and what [`finish`](Self::finish) is to do.
+    pub(crate) fn publish(
+        &self,
+        claim: &Handle<K, V>,
+        entry: Box<CachedValue<K, V>>,
+    ) -> (Handle<K, V>, Rest<K, V>) {
         if !self.fits(&entry) {
             // The value it had is out of date, even if the new one can't be kept.
-            self.remove_version(claim, RemovalCause::Replaced);
+            let (_, rest) = self.take_version(claim, RemovalCause::Replaced);
             self.count(Event::Refused);
-            return Published::Refused(Handle::new(entry));
+            return (Handle::new(entry), rest);
         }
         match self.put_in_place(claim, entry) {
-            Ok(handle) => Published::Stored(handle),
-            Err(entry) => {
+            (Ok(handle), rest) => (handle, rest),
+            (Err(entry), rest) => {
                 self.count(Event::RefusedLateWrite);
-                Published::Late(Handle::new(entry))
+                (Handle::new(entry), rest)
             }
         }
     }
 
-    /// Remembers until `until` that making the key's value failed, in the place of the claim's node.
+    /// Takes a pending node out. No user code runs: this may be part of unwinding.
+    pub(crate) fn unpend(&self, claim: &Handle<K, V>) {
+        // The rest is for the next write: nobody is told of a node without a value.
+        drop(self.take_version(claim, RemovalCause::Removed));
+    }
+
+    /// Remembers until `until` that making the key's value failed, in the place of the claim's node. `None`: it is not
+    /// remembered. Otherwise what `finish` is to do.
     pub(crate) fn publish_error(
         &self,
         claim: &Handle<K, V>,
         key: K,
         failure: Failure,
         until: Instant,
-    ) -> bool {
+    ) -> Option<Rest<K, V>> {
         if self.pool.as_ref().is_some_and(|pool| pool.capacity() == 0) {
-            return false;
+            return None;
         }
-        self.put_in_place(claim, Box::new(CachedValue::error(claim.entry().hash(), key, failure, until)))
-            .is_ok()
+        let error = Box::new(CachedValue::error(claim.entry().hash(), key, failure, until));
+        let (put, rest) = self.put_in_place(claim, error);
+        put.is_ok().then_some(rest)
     }
 
     fn put_in_place(
         &self,
         claim: &Handle<K, V>,
         mut entry: Box<CachedValue<K, V>>,
-    ) -> Result<Handle<K, V>, Box<CachedValue<K, V>>> {
+    ) -> (Result<Handle<K, V>, Box<CachedValue<K, V>>>, Rest<K, V>) {
         let hash = claim.entry().hash();
         let i = self.number(hash);
         let mut settling = Settling::new(self);
@@ -143,10 +147,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 match self.shards[i].index.locate_version(claim, &pin) {
                     Located::Occupied(old) => match old.replace(entry) {
                         Ok((unlinked, newer)) => {
-                            let first = unlinked.kind() == NodeKind::Pending;
+                            let kind = unlinked.kind();
                             settling.note(i, unlinked, cause, &pin);
                             let handle = Handle::share(newer);
-                            self.replaced(i, first, newer, now, &pin, &mut settling);
+                            self.replaced(i, kind, newer, now, &pin, &mut settling);
                             break Ok(handle);
                         }
                         Err(back) => {
@@ -160,7 +164,6 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             self.sweep(i, SWEEP, MOST_SWEPT, now, &pin, &mut settling);
             stored
         };
-        settling.finish();
-        stored
+        (stored, settling.into_rest())
     }
 }

@@ -50,7 +50,7 @@ impl<K, V> Lifetimes<K, V> {
     }
 
     /// Whether an expired entry can go: nobody may be served from it any more, and nobody makes its first version.
-    pub(super) fn is_over(&self, node: &CachedValue<K, V>, now: Instant) -> bool {
+    pub(crate) fn is_over(&self, node: &CachedValue<K, V>, now: Instant) -> bool {
         match node.kind() {
             NodeKind::Value => node.expiry().saturating_add(self.keep) <= now || node.is_idle(now),
             NodeKind::Error => node.idle() <= now,

@@ -24,7 +24,7 @@ mod stats;
 pub(crate) mod table;
 mod weight;
 
-pub(crate) use creating::{Made, Published};
+pub(crate) use creating::Made;
 pub(crate) use expiry::{ExpireAfter, Lifetimes};
 pub(crate) use reclaim::{Backend, Held, Reclaim, Shared};
 pub(crate) use stats::Event;
@@ -44,7 +44,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
-use table::{Index, Located, Unlinked};
+use table::{Eviction, Index, Located, Unlinked};
 use weight::Pool;
 
 /// Why an entry left the cache.
@@ -94,6 +94,10 @@ pub(crate) enum Put<K, V> {
     Present { existing: Handle<K, V>, rejected: Handle<K, V> },
     Refused(Handle<K, V>),
 }
+
+/// A version that was replaced while its gate byte was taken, and what is there instead: who waits for another newer
+/// version of it may have this one.
+pub(crate) type Overtaken<K, V> = Option<(Handle<K, V>, Handle<K, V>)>;
 
 /// What to do where an entry is, or is not.
 pub(crate) enum Step<V> {
@@ -312,8 +316,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         weight: Option<u32>,
     ) -> Box<CachedValue<K, V>> {
         let weight = self.weigh(&key, &value, weight);
-        let expiry = self.lifetimes.expiry(&key, &value, ttl);
-        Box::new(CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle()))
+        let span = ttl.or_else(|| self.lifetimes.span(&key, &value, None));
+        let expiry = span.map_or(Instant::FAR_FUTURE, |span| self.lifetimes.deadline(span));
+        let entry = CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle());
+        Box::new(entry.with_origin(None, span))
     }
 
     fn fits(&self, entry: &CachedValue<K, V>) -> bool {
@@ -329,11 +335,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         ttl: Option<Duration>,
         weight: Option<u32>,
         mode: Mode,
-    ) -> Put<K, V>
+    ) -> (Put<K, V>, Overtaken<K, V>)
     where
         K: Eq,
     {
         let mut entry = self.entry(hash, key, value, ttl, weight);
+        let mut taken = None;
         let mut settling = Settling::new(self);
         let i = self.number(hash);
         let put = {
@@ -363,10 +370,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             Ok((unlinked, newer)) => {
                                 let tell = mode == Mode::Always { tell_old: true } && !expired;
                                 let old = tell.then(|| unlinked.handle());
-                                let first = unlinked.kind() == NodeKind::Pending;
+                                let kind = unlinked.kind();
+                                taken = unlinked.taken().map(|old| (old, Handle::share(newer)));
                                 settling.note(i, unlinked, cause, &pin);
-                                self.replaced(i, first, newer, now, &pin, &mut settling);
-                                break if first { Put::Added } else { Put::Replaced(old) };
+                                self.replaced(i, kind, newer, now, &pin, &mut settling);
+                                let was_value = kind == NodeKind::Value;
+                                break if was_value { Put::Replaced(old) } else { Put::Added };
                             }
                             Err(back) => {
                                 entry = back;
@@ -394,14 +403,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             put
         };
         settling.finish();
-        put
+        (put, taken)
     }
 
     /// After a replacement: room for what the newer version weighs more, or for a key's first version.
     fn replaced<'p>(
         &'p self,
         i: usize,
-        first: bool,
+        former: NodeKind,
         newer: Shared<'p, CachedValue<K, V>>,
         now: Option<Instant>,
         pin: &'p R::Pin,
@@ -409,9 +418,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) {
         let token = Token::new(newer.hash(), newer.ticket());
         if newer.kind() == NodeKind::Value {
-            self.counters.count(if first { Event::Insertion } else { Event::Replacement });
+            let was_value = former == NodeKind::Value;
+            self.counters.count(if was_value { Event::Replacement } else { Event::Insertion });
         }
-        if first {
+        if former == NodeKind::Pending {
             self.make_room(i, Sake::Newcomer(token), now, pin, settling);
         } else if self.weigher.is_some() {
             self.make_room(i, Sake::Replaced(token), now, pin, settling);
@@ -426,10 +436,11 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         hash: u64,
         mut key: K,
         mut decide: impl FnMut(Option<&V>) -> Step<V>,
-    ) -> Option<Handle<K, V>>
+    ) -> (Option<Handle<K, V>>, Overtaken<K, V>)
     where
         K: Eq,
     {
+        let mut taken = None;
         let mut settling = Settling::new(self);
         let i = self.number(hash);
         let result = {
@@ -467,10 +478,11 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 }
                                 match old.replace(entry) {
                                     Ok((unlinked, newer)) => {
-                                        let first = unlinked.kind() == NodeKind::Pending;
-                                        settling.note(i, unlinked, cause, &pin);
+                                        let kind = unlinked.kind();
                                         let handle = Handle::share(newer);
-                                        self.replaced(i, first, newer, now, &pin, &mut settling);
+                                        taken = unlinked.taken().map(|old| (old, handle.clone()));
+                                        settling.note(i, unlinked, cause, &pin);
+                                        self.replaced(i, kind, newer, now, &pin, &mut settling);
                                         break Some(handle);
                                     }
                                     Err(back) => {
@@ -511,15 +523,16 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             result
         };
         settling.finish();
-        result
+        (result, taken)
     }
 
-    /// Takes an entry out, if it is there, fresh, and `condition` holds.
+    /// Takes out what a key has, if `condition` holds; returns it if it was a fresh value. `condition` gets values only, also
+    /// stale ones; nothing where the first is just being made, an error is remembered, or the time of a stale one is over.
     pub(crate) fn remove_if(
         &self,
         hash: u64,
         eq: impl Fn(&K) -> bool,
-        mut condition: impl FnMut(&CachedValue<K, V>) -> bool,
+        mut condition: impl FnMut(Option<&CachedValue<K, V>>) -> bool,
     ) -> Option<Handle<K, V>> {
         let mut settling = Settling::new(self);
         let i = self.number(hash);
@@ -531,7 +544,18 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     break None;
                 };
                 let expired = !self.is_live(&entry.node());
-                if !expired && !condition(entry.node().get()) {
+                let node = entry.node();
+                if !condition(self.is_of_use(&node).then(|| node.get())) {
+                    // A value that nobody may be served any more goes in passing.
+                    if node.kind() == NodeKind::Value && !self.is_of_use(&node) {
+                        match entry.evict() {
+                            Eviction::Done(unlinked) => {
+                                settling.note(i, unlinked, RemovalCause::Expired, &pin);
+                            }
+                            Eviction::Lost => continue,
+                            Eviction::Taken => {}
+                        }
+                    }
                     break None;
                 }
                 if let Some(unlinked) = entry.unlink() {
@@ -550,6 +574,13 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     /// Takes this very version out, if it is still there.
     pub(crate) fn remove_version(&self, version: &Handle<K, V>, cause: RemovalCause) -> bool {
+        let (removed, rest) = self.take_version(version, cause);
+        self.finish(rest);
+        removed
+    }
+
+    /// The same; what is to be done about it comes back.
+    fn take_version(&self, version: &Handle<K, V>, cause: RemovalCause) -> (bool, Rest<K, V>) {
         let mut settling = Settling::new(self);
         let hash = version.entry().hash();
         let i = self.number(hash);
@@ -567,8 +598,15 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 }
             }
         };
-        settling.finish();
-        removed
+        (removed, settling.into_rest())
+    }
+
+    /// Calls the listener and frees what is due.
+    ///
+    /// # Panics
+    /// With the listener's panic, when everything else has been done.
+    pub(crate) fn finish(&self, rest: Rest<K, V>) {
+        Settling { engine: self, rest }.finish();
     }
 
     /// Moves the deadline of a fresh entry. `deadline` is called with the entry.
@@ -650,7 +688,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     pub(crate) fn weight(&self) -> u64 {
         let pin = R::pin();
-        (0..self.shards.len()).map(|i| self.used(i, &pin)).fold(0, u64::saturating_add)
+        // A remembered error weighs 1, but is no entry of the users'.
+        let weight = |i| self.used(i, &pin).saturating_sub(self.shards[i].index.generation(&pin).errors());
+        (0..self.shards.len()).map(weight).fold(0, u64::saturating_add)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -670,6 +710,20 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let next = self.shards[i].index.scan(cursor, &pin, found);
         found.retain(|handle| self.is_live(handle.entry()));
         next
+    }
+
+    /// The same with stale ones.
+    pub(crate) fn scan_all(&self, i: usize, cursor: u64, found: &mut Vec<Handle<K, V>>) -> u64 {
+        let pin = R::pin();
+        let next = self.shards[i].index.scan(cursor, &pin, found);
+        found.retain(|handle| self.is_of_use(handle.entry()));
+        next
+    }
+
+    /// Whether there is a value that somebody may be served: a fresh or a stale one.
+    fn is_of_use(&self, node: &CachedValue<K, V>) -> bool {
+        let is_kept = || !self.lifetimes.is_over(node, self.lifetimes.now());
+        node.kind() == NodeKind::Value && (self.is_live(node) || is_kept())
     }
 
     /// All that writes do along the way, done now: growth finished, expired entries out, garbage freed as far as no
@@ -790,15 +844,32 @@ impl Panics {
 #[must_use = "the listener is called by `finish`"]
 pub(crate) struct Settling<'e, K, V, R: Reclaim> {
     engine: &'e Engine<K, V, R>,
+    rest: Rest<K, V>,
+}
+
+/// The same, apart from its engine.
+#[must_use = "the listener is called by `Engine::finish`"]
+pub(crate) struct Rest<K, V> {
     events: Vec<(Handle<K, V>, RemovalCause)>,
     /// The shards in which something was retired.
     touched: Option<usize>,
     more: bool,
 }
 
+impl<K, V> Default for Rest<K, V> {
+    fn default() -> Self {
+        Self { events: Vec::new(), touched: None, more: false }
+    }
+}
+
 impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
     fn new(engine: &'e Engine<K, V, R>) -> Self {
-        Self { engine, events: Vec::new(), touched: None, more: false }
+        Self { engine, rest: Rest::default() }
+    }
+
+    /// Leaves what is to be done to a later `finish`.
+    fn into_rest(mut self) -> Rest<K, V> {
+        std::mem::take(&mut self.rest)
     }
 
     /// Counts an entry that was unlinked from shard `i`, and gives it to limbo.
@@ -813,12 +884,12 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
             RemovalCause::Replaced | RemovalCause::Cleared => {}
         }
         if is_value && engine.listener.is_some() {
-            self.events.push((gone.handle(), cause));
+            self.rest.events.push((gone.handle(), cause));
         }
         gone.retire();
         engine.note_slack(i, pin);
-        self.more |= self.touched.is_some_and(|touched| touched != i);
-        self.touched = Some(i);
+        self.rest.more |= self.rest.touched.is_some_and(|touched| touched != i);
+        self.rest.touched = Some(i);
     }
 
     /// Calls the listener and frees what is due.
@@ -826,7 +897,7 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
     /// # Panics
     /// With the listener's panic, when everything else has been done.
     fn finish(self) {
-        let (engine, touched, more) = (self.engine, self.touched, self.more);
+        let (engine, touched, more) = (self.engine, self.rest.touched, self.rest.more);
         let mut panics = self.tell();
         if let Some(touched) = touched {
             let shards = if more { 0..engine.shards.len() } else { touched..touched + 1 };
@@ -848,7 +919,7 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
 
     fn tell_all(&mut self, panics: &mut Panics) {
         if let Some(listener) = &self.engine.listener {
-            self.events.drain(..).for_each(|(handle, cause)| panics.catch(|| listener(handle, cause)));
+            self.rest.events.drain(..).for_each(|(handle, cause)| panics.catch(|| listener(handle, cause)));
         }
     }
 }

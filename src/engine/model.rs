@@ -75,7 +75,7 @@ impl<V, const ENDS: bool> Engine<V, ENDS> {
     }
 
     fn put(&self, hash: u64, key: u64, value: V, mode: Mode) -> Put<V> {
-        match self.0.insert(hash, key, value, None, None, mode) {
+        match self.0.insert(hash, key, value, None, None, mode).0 {
             super::Put::Added => Put::Added,
             super::Put::Replaced(old) => Put::Replaced(old),
             super::Put::Present { existing, rejected } => Put::Present { existing, rejected },

@@ -2,15 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::blocking::{Alarm, block_on};
-use super::drive::{After, Borrowed, Look, Moment, Order, Place, drive};
+use super::drive::{After, Borrowed, Kind, Look, Moment, Order, Place, Usable, drive_by};
 use super::early::is_due;
-use super::flight::{Failure, Flights, HELD, IDLE, TIRED, is_busy, see};
+use super::flight::{Failure, Flights, HELD, IDLE, TIRED, is_busy, see, was_held};
 use super::policy::Policy;
 use crate::error::CreateError;
 use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, Ordering, Tally, lock, orderings};
 use crate::time::{Clock, Instant};
 use std::fmt;
 use std::future::{Future, ready};
+use std::marker::PhantomData;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -106,7 +107,7 @@ struct Counts {
 /// ```
 pub struct Gate<T> {
     flag: AtomicU8,
-    /// How many values have been made.
+    /// How many values have been made, and failures remembered.
     epoch: AtomicU64,
     flights: Flights<T>,
     memory: Mutex<Memory>,
@@ -133,6 +134,11 @@ impl<T> Gate<T> {
             memory: Mutex::new(Memory::default()),
             counts: Counts::default(),
         }
+    }
+
+    /// To be asked before the value is read.
+    fn gate_epoch(&self) -> u64 {
+        self.epoch.load(ord::EPOCH())
     }
 
     /// Whether somebody makes the value just now.
@@ -191,13 +197,16 @@ impl<T: Clone> Gate<T> {
         clock: &dyn Clock,
         policy: &Policy<T>,
     ) -> Result<T, CreateError<E>> {
-        let read = || ready(read());
-        let place = Alone { gate: self, read: &read, clock, policy };
+        let place = Alone { gate: self, clock, policy };
+        let look = |_claims| {
+            let epoch = self.gate_epoch();
+            ready(place.judge(epoch, read()))
+        };
         let create = pin!(async move { create() });
         let mut creator = Borrowed(create);
         block_on(|parker| {
             let parker = Arc::clone(parker);
-            drive(place, Order::of(policy), &mut creator, move |span| Alarm::after(&parker, span))
+            drive_by(place, look, Order::of(policy), &mut creator, move |span| Alarm::after(&parker, span))
         })
     }
 
@@ -227,9 +236,15 @@ impl<T: Clone> Gate<T> {
         clock: &dyn Clock,
         policy: &Policy<T>,
     ) -> Result<T, CreateError<E>> {
-        let place = Alone { gate: self, read: &read, clock, policy };
+        let place = Alone { gate: self, clock, policy };
+        let look = |_claims| {
+            let epoch = self.gate_epoch();
+            let reading = read();
+            async move { place.judge(epoch, reading.await) }
+        };
         let create = pin!(create);
-        drive(place, Order::of(policy), &mut Borrowed(create), |span| policy.timer.sleep(span)).await
+        let sleep = |span| policy.timer.sleep(span);
+        drive_by(place, look, Order::of(policy), &mut Borrowed(create), sleep).await
     }
 }
 
@@ -245,20 +260,29 @@ impl<T> fmt::Debug for Gate<T> {
     }
 }
 
-/// A gate, and how to read what it guards.
-struct Alone<'g, T, R> {
+/// A gate, as one call sees it.
+struct Alone<'g, T> {
     gate: &'g Gate<T>,
-    read: &'g R,
     clock: &'g dyn Clock,
     policy: &'g Policy<T>,
 }
 
-impl<T, R> Clone for Alone<'_, T, R> {
+impl<T> Clone for Alone<'_, T> {
     fn clone(&self) -> Self {
         *self
     }
 }
-impl<T, R> Copy for Alone<'_, T, R> {}
+impl<T> Copy for Alone<'_, T> {}
+
+/// The types of a gate alone.
+struct Values<T>(PhantomData<T>);
+
+impl<T: Clone> Kind for Values<T> {
+    type Value = T;
+    type Made = T;
+    type Claim = Seen<T>;
+    type Rest = ();
+}
 
 /// What was read, and the number of the value as of then.
 struct Seen<T> {
@@ -266,22 +290,16 @@ struct Seen<T> {
     last: Option<Dated<T>>,
 }
 
-impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alone<'_, T, R> {
-    type Value = T;
-    type Made = T;
-    type Claim = Seen<T>;
-
-    fn flights(&self) -> &Flights<T> {
-        &self.gate.flights
-    }
-
-    fn flag<'a>(&'a self, _seen: &'a Seen<T>) -> &'a AtomicU8 {
-        &self.gate.flag
-    }
-
-    async fn look(&self, _claims: bool) -> Look<T, Seen<T>> {
-        let epoch = self.gate.epoch.load(ord::EPOCH());
-        let last = (self.read)().await;
+impl<T: Clone> Alone<'_, T> {
+    /// What was read, `epoch` values having been made before.
+    fn judge(self, epoch: u64, last: Option<Dated<T>>) -> Look<T, Seen<T>> {
+        let policy = self.policy;
+        if let Some(Dated { value, age }) = &last
+            && policy.early.is_none()
+            && policy.fresh.is_none_or(|fresh| *age < fresh)
+        {
+            return Look::Fresh(value.clone());
+        }
         let flag = see(&self.gate.flag);
         let now = self.clock.precise();
         let (failure, held, cost) = {
@@ -290,7 +308,6 @@ impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alo
             (failure.map(|(failure, _)| Arc::clone(failure)), now < memory.held_until, memory.cost)
         };
         let from = (!is_busy(flag)).then_some(flag);
-        let policy = self.policy;
         let Some(Dated { value, age }) = last.clone() else {
             let claim = Seen { epoch, last };
             return match failure {
@@ -303,10 +320,11 @@ impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alo
         match left {
             Some((fresh, left)) if left.is_zero() => {
                 let late = age.saturating_sub(fresh);
-                if flag == HELD && held && late < policy.stale_if_error {
-                    Look::Usable { value, claim, from: None, stale: true }
+                if was_held(flag) && late < policy.stale_if_error {
+                    let from = from.filter(|_| !held);
+                    Look::Usable { value, claim, from, state: Usable::Held }
                 } else if late < policy.stale {
-                    Look::Usable { value, claim, from, stale: true }
+                    Look::Usable { value, claim, from, state: Usable::Stale }
                 } else {
                     match failure {
                         Some(failure) => Look::Failed { failure, claim, from },
@@ -318,12 +336,22 @@ impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alo
                 let expiry = now.saturating_add(left);
                 let due = policy.early.is_some_and(|early| is_due(early, now, expiry, Some(fresh), cost));
                 match due {
-                    true => Look::Usable { value, claim, from, stale: false },
+                    true => Look::Usable { value, claim, from, state: Usable::Due },
                     false => Look::Fresh(value),
                 }
             }
             _ => Look::Fresh(value),
         }
+    }
+}
+
+impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
+    fn flights(&self) -> &Flights<T> {
+        &self.gate.flights
+    }
+
+    fn flag<'a>(&'a self, _seen: &'a Seen<T>) -> &'a AtomicU8 {
+        &self.gate.flag
     }
 
     fn is_current(&self, seen: &Seen<T>) -> bool {
@@ -331,31 +359,38 @@ impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alo
         self.gate.epoch.load(Ordering::Relaxed) == seen.epoch
     }
 
-    async fn publish(&self, _seen: &Seen<T>, made: T, took: Duration) -> (T, After) {
+    fn publish(&self, _seen: &Seen<T>, made: T, took: Duration) -> (T, After, ()) {
         {
             let mut memory = lock(&self.gate.memory);
             memory.failure = None;
             memory.cost = Some(took);
         }
         self.gate.epoch.fetch_add(1, ord::BUMP());
-        (made, After { flag: IDLE, leaves: false })
+        (made, After { flag: IDLE, leaves: false }, ())
     }
 
-    fn failed(&self, seen: &Seen<T>, failure: &Failure) -> After {
-        let after = |flag| After { flag, leaves: false };
+    fn settle(&self, _nothing: ()) {}
+
+    fn failed(&self, seen: &Seen<T>, failure: &Failure) -> (After, ()) {
+        let after = |flag| (After { flag, leaves: false }, ());
         let now = self.clock.precise();
         let is_fresh = |last: &Dated<T>| self.policy.fresh.is_none_or(|fresh| last.age < fresh);
         if seen.last.as_ref().is_some_and(is_fresh) {
             return after(TIRED);
         }
-        let falls_back = self.fallback(seen).is_some();
+        let stands_in = seen.last.as_ref().is_some_and(|last| {
+            let fresh = self.policy.fresh.unwrap_or(Duration::MAX);
+            last.age.saturating_sub(fresh) < self.policy.stale_if_error
+        });
         let mut memory = lock(&self.gate.memory);
-        if falls_back {
+        if stands_in {
             memory.held_until = now.saturating_add(self.policy.hold_back);
             return after(HELD);
         }
         if let Some(ttl) = self.policy.error_ttl {
             memory.failure = Some((Arc::clone(failure), now.saturating_add(ttl)));
+            // Who has looked before this shall look again.
+            self.gate.epoch.fetch_add(1, ord::BUMP());
         }
         after(IDLE)
     }
@@ -369,12 +404,6 @@ impl<T: Clone, R: Fn() -> F, F: Future<Output = Option<Dated<T>>>> Place for Alo
     }
 
     fn let_go(&self, _seen: &Seen<T>) {}
-
-    fn fallback(&self, seen: &Seen<T>) -> Option<T> {
-        let last = seen.last.as_ref()?;
-        let fresh = self.policy.fresh.unwrap_or(Duration::MAX);
-        (last.age.saturating_sub(fresh) < self.policy.stale_if_error).then(|| last.value.clone())
-    }
 
     fn now(&self) -> Instant {
         self.clock.precise()

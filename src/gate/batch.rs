@@ -6,12 +6,13 @@
 //! What others began and gave up is led in a further round, by a further call of the creator.
 #![forbid(unsafe_code)]
 
-use super::drive::{Lead, Look, Moment, Order, Place, Waited, Waiting};
+use super::drive::{Kind, Lead, Look, Moment, Order, Place, Sight, Waited, Waiting, serve, stand_in};
 use super::flight::{Failure, Outcome};
 use super::led::Leading;
 use super::policy::Freshness;
 use crate::error::CreateError;
-use crate::sync::{Arc, Backoff};
+use crate::sync::{Arc, AtomicU8, Backoff};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
@@ -19,33 +20,39 @@ use std::time::Duration;
 /// Gets the values of all places into `found`. On an error `found` has those that there are.
 ///
 /// `make` gets the numbers of the places to make values for, and returns them in that order.
-pub(crate) async fn drive_many<P, E, F, S>(
+pub(crate) async fn drive_many<G, P, E, F, S>(
     places: &[P],
     order: Order,
-    found: &mut [Option<P::Value>],
+    found: &mut [Option<G::Value>],
     mut make: impl FnMut(Vec<usize>) -> F,
     sleep: impl Fn(Duration) -> S,
 ) -> Result<(), CreateError<E>>
 where
-    P: Place,
+    G: Kind,
+    P: Sight<G>,
     E: Send + Sync + 'static,
-    F: Future<Output = Result<Vec<P::Made>, E>>,
+    F: Future<Output = Result<Vec<G::Made>, E>>,
     S: Future<Output = ()>,
 {
     let makes = order.freshness != Freshness::CacheOnly;
     let mut limit = pin!(None::<S>);
+    let mut over = false;
     let backoff = Backoff::new();
     loop {
-        let mut leads: Vec<(usize, Lead<P>)> = Vec::new();
+        let mut leads: Vec<(usize, Lead<G, P>)> = Vec::new();
+        // By the address of the flag: keys that come twice in one batch.
+        let mut led: HashMap<usize, usize> = HashMap::new();
         let mut twins: Vec<(usize, usize)> = Vec::new();
+        let mut lacks = false;
         for (i, place) in places.iter().enumerate().filter(|(i, _)| found[*i].is_none()).collect::<Vec<_>>() {
-            let (claim, from, usable) = match place.look(makes).await {
+            let (claim, from, usable) = match place.look(makes) {
                 Look::Fresh(value) => {
                     found[i] = Some(value);
                     continue;
                 }
-                Look::Usable { value, claim, from, stale } => (claim, from, Some((value, stale))),
+                Look::Usable { value, claim, from, state } => (claim, from, Some((value, state))),
                 Look::Led { claim } => {
+                    led.insert(address(place.flag(&claim)), i);
                     leads.push((i, Lead::begin(place, claim)));
                     continue;
                 }
@@ -54,39 +61,38 @@ where
                     Ok(error) => return Err(CreateError::Creator(error)),
                     Err(_) => (claim, from, None),
                 },
-                Look::Nothing => return Err(CreateError::NotCached),
+                Look::Nothing => {
+                    lacks = true;
+                    continue;
+                }
                 Look::Again => continue,
             };
             if makes {
+                let at = address(place.flag(&claim));
+                if let Some(twin) = led.get(&at) {
+                    twins.push((i, *twin));
+                    continue;
+                }
                 let won = match from {
                     Some(from) => Lead::win(place, claim, from),
                     None => Err(claim),
                 };
-                match won {
-                    Ok(lead) => {
-                        leads.extend(lead.still_needed().map(|lead| (i, lead)));
-                        continue;
+                if let Ok(lead) = won {
+                    if let Some(lead) = lead.still_needed() {
+                        led.insert(at, i);
+                        leads.push((i, lead));
                     }
-                    // The same key twice in one batch.
-                    Err(claim) => {
-                        let twin = leads.iter().find(|(_, lead)| lead.is_of(place.flag(&claim)));
-                        twins.extend(twin.map(|(other, _)| (i, *other)));
-                    }
+                    continue;
                 }
             }
-            if let Some((value, stale)) = usable
-                && order.freshness != Freshness::WaitFresh
-            {
-                if stale {
-                    place.count(Moment::StaleServed);
-                }
-                found[i] = Some(value);
-            } else if !makes {
-                return Err(CreateError::NotCached);
-            }
+            found[i] = usable.filter(|(_, state)| order.takes(*state)).map(|usable| serve(place, usable));
+            lacks |= !makes && found[i].is_none();
+        }
+        if lacks {
+            return Err(CreateError::NotCached);
         }
         if !leads.is_empty() {
-            create(leads, found, &mut make).await?;
+            create(places, leads, found, &mut make).await?;
         }
         for (twin, other) in twins {
             found[twin] = found[twin].take().or_else(|| found[other].clone());
@@ -95,27 +101,30 @@ where
             if found[i].is_some() {
                 continue;
             }
-            let claim = match place.look(false).await {
+            let claim = match place.look(false) {
                 Look::Fresh(value) => {
                     found[i] = Some(value);
+                    continue;
+                }
+                Look::Usable { value, state, .. } if order.takes(state) => {
+                    found[i] = Some(serve(place, (value, state)));
                     continue;
                 }
                 Look::Missing { claim, from: None } | Look::Usable { claim, from: None, .. } => claim,
                 // Free, or in between: for the next round.
                 _ => continue,
             };
-            let fallback = place.fallback(&claim);
             let Some(waiting) = Waiting::join(place, claim, false)? else { continue };
             if let (None, Some(wait)) = (limit.as_ref().get_ref(), order.wait) {
                 limit.set(Some(sleep(wait)));
             }
-            match waiting.wait(limit.as_mut()).await {
+            match waiting.wait(limit.as_mut(), &mut over).await {
                 Waited::Outcome(outcome) => match &*outcome {
                     Outcome::Value(value) => found[i] = Some(value.clone()),
                     Outcome::Failed(failure) => {
                         if let Ok(error) = Arc::clone(failure).downcast::<E>() {
-                            place.count(Moment::StaleServed);
-                            found[i] = Some(fallback.ok_or(CreateError::Creator(error))?);
+                            found[i] =
+                                Some(stand_in(place, place.look(false)).ok_or(CreateError::Creator(error))?);
                         }
                     }
                     Outcome::Panicked => return Err(CreateError::LeaderPanicked),
@@ -135,25 +144,31 @@ where
     }
 }
 
+fn address(flag: &AtomicU8) -> usize {
+    std::ptr::from_ref(flag).addr()
+}
+
 /// One call of the creator, for all that is led.
-async fn create<P, E, F>(
-    leads: Vec<(usize, Lead<P>)>,
-    found: &mut [Option<P::Value>],
+async fn create<G, P, E, F>(
+    places: &[P],
+    leads: Vec<(usize, Lead<G, P>)>,
+    found: &mut [Option<G::Value>],
     make: &mut impl FnMut(Vec<usize>) -> F,
 ) -> Result<(), CreateError<E>>
 where
-    P: Place,
+    G: Kind,
+    P: Sight<G>,
     E: Send + Sync + 'static,
-    F: Future<Output = Result<Vec<P::Made>, E>>,
+    F: Future<Output = Result<Vec<G::Made>, E>>,
 {
+    let asked = leads.len();
+    let numbers: Vec<u64> = leads.iter().map(|(_, lead)| lead.number()).collect();
+    let ids = leads.iter().map(|(i, _)| *i).collect();
+    // Called as part of leading; and dropped after the leads are, if this future is.
+    let creator = pin!(async move { make(ids).await });
     let mut leads = Leads { leads, panicked: false };
-    let asked = leads.leads.len();
     let begun = leads.leads[0].1.now();
-    let made = {
-        let numbers: Vec<u64> = leads.leads.iter().map(|(_, lead)| lead.number()).collect();
-        let creator = make(leads.leads.iter().map(|(i, _)| *i).collect());
-        Leading::new(&numbers, pin!(creator), &mut leads.panicked).await
-    };
+    let made = Leading::new(&numbers, creator, &mut leads.panicked).await;
     let took = leads.leads[0].1.now().saturating_duration_since(begun);
     let leads = leads.take();
     match made {
@@ -162,40 +177,42 @@ where
             let each = took / u32::try_from(asked).unwrap_or(u32::MAX);
             for ((i, lead), made) in leads.into_iter().zip(made) {
                 lead.count(Moment::Created(each));
-                found[i] = Some(lead.publish(made, each).await);
+                found[i] = Some(lead.publish(made, each));
             }
             Ok(())
         }
         Ok(made) => Err(CreateError::WrongCount { asked, made: made.len() }),
         Err(error) => {
             let error = Arc::new(error);
-            let mut all = true;
+            let mut failed = Vec::new();
             for (i, lead) in leads {
-                found[i] = lead.fallback();
-                match &found[i] {
-                    Some(_) => lead.count(Moment::StaleServed),
-                    None => all = false,
-                }
                 lead.fail(Arc::clone(&error) as Failure);
+                failed.push(i);
             }
-            if all { Ok(()) } else { Err(CreateError::Creator(error)) }
+            for i in failed {
+                found[i] = Some(
+                    stand_in(&places[i], places[i].look(false))
+                        .ok_or(CreateError::Creator(Arc::clone(&error)))?,
+                );
+            }
+            Ok(())
         }
     }
 }
 
 /// Tells all leads if their creator panics.
-struct Leads<P: Place> {
-    leads: Vec<(usize, Lead<P>)>,
+struct Leads<G: Kind, P: Place<G>> {
+    leads: Vec<(usize, Lead<G, P>)>,
     panicked: bool,
 }
 
-impl<P: Place> Leads<P> {
-    fn take(mut self) -> Vec<(usize, Lead<P>)> {
+impl<G: Kind, P: Place<G>> Leads<G, P> {
+    fn take(mut self) -> Vec<(usize, Lead<G, P>)> {
         std::mem::take(&mut self.leads)
     }
 }
 
-impl<P: Place> Drop for Leads<P> {
+impl<G: Kind, P: Place<G>> Drop for Leads<G, P> {
     fn drop(&mut self) {
         for (_, lead) in &mut self.leads {
             lead.set_panicked(self.panicked);

@@ -22,12 +22,12 @@
 #![forbid(unsafe_code)]
 
 use super::flight::{Failure, Flight, Flights, Landing, Leader, Outcome};
-use super::led::{Leading, Note};
+use super::led::{Leading, Note, leading};
 use super::policy::{Freshness, Policy};
 use crate::error::CreateError;
 use crate::sync::{Arc, AtomicU8, Backoff, current_thread};
 use crate::time::Instant;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -47,13 +47,13 @@ pub(crate) enum Moment {
 /// What is there: a value of type `T`, a claim of type `C`.
 pub(crate) enum Look<T, C> {
     Fresh(T),
-    /// Good enough to be returned, and due to be made anew. `from`: the free state of its flag; none: it is not free, or
-    /// is not to be taken yet.
+    /// Good enough to be returned, to some at least, and due to be made anew. `from`: the free state of its flag; none: it
+    /// is not free, or is not to be taken yet.
     Usable {
         value: T,
         claim: C,
         from: Option<u8>,
-        stale: bool,
+        state: Usable,
     },
     /// There was nothing, and by looking the caller has begun to lead: its claim's flag was put in as `BUSY`.
     Led {
@@ -76,6 +76,17 @@ pub(crate) enum Look<T, C> {
     Again,
 }
 
+/// Why a value that is returned should be made anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Usable {
+    /// It is fresh, and due ahead of its time.
+    Due,
+    /// Its time is over.
+    Stale,
+    /// Its time is over, and the last who tried to make it anew failed: it stands in for the error.
+    Held,
+}
+
 /// What a flight leaves.
 #[derive(Clone, Copy)]
 pub(crate) struct After {
@@ -85,40 +96,45 @@ pub(crate) struct After {
     pub(crate) leaves: bool,
 }
 
-/// What a gate guards: one version after another of one value.
-pub(crate) trait Place: Clone {
+/// The types of a kind of place. Apart from [`Place`], and without its lifetimes: the compiler proves that a caller's future is
+/// `Send` for any lifetimes at all, and would have to find each of these types anew for all of them.
+pub(crate) trait Kind {
     /// What callers get.
     type Value: Clone;
     /// What creators make.
     type Made;
     /// One version, whose flag is taken. Keeps the flag's memory (G5).
     type Claim;
+    /// What a publication leaves to be done.
+    type Rest;
+}
 
-    fn flights(&self) -> &Flights<Self::Value>;
-    fn flag<'a>(&'a self, claim: &'a Self::Claim) -> &'a AtomicU8;
-    /// Reads the value. `claims`: what is missing will be made, so there must be something to claim.
-    fn look(&self, claims: bool) -> impl Future<Output = Look<Self::Value, Self::Claim>>;
+/// What a gate guards: one version after another of one value.
+pub(crate) trait Place<G: Kind>: Clone {
+    fn flights(&self) -> &Flights<G::Value>;
+    fn flag<'a>(&'a self, claim: &'a G::Claim) -> &'a AtomicU8;
     /// Whether the claim's version is still the one that callers see.
-    fn is_current(&self, claim: &Self::Claim) -> bool;
+    fn is_current(&self, claim: &G::Claim) -> bool;
     /// Stores what was made, unless newer state is there. Returns what callers get.
-    fn publish(
-        &self,
-        claim: &Self::Claim,
-        made: Self::Made,
-        took: Duration,
-    ) -> impl Future<Output = (Self::Value, After)>;
+    fn publish(&self, claim: &G::Claim, made: G::Made, took: Duration) -> (G::Value, After, G::Rest);
+    /// What is to be done about a publication when the flight has landed: user code that must hold nobody up.
+    fn settle(&self, rest: G::Rest);
     /// The creator failed: remembers what is to be remembered.
-    fn failed(&self, claim: &Self::Claim, failure: &Failure) -> After;
+    fn failed(&self, claim: &G::Claim, failure: &Failure) -> (After, G::Rest);
     /// The leader goes without a result, and nobody takes over.
-    fn released(&self, claim: &Self::Claim) -> After;
+    fn released(&self, claim: &G::Claim) -> After;
     /// The state of the flag of a claim that is not current any more.
     fn outdated(&self) -> u8;
     /// Takes away what stood for a version that nobody makes any more. After its flag said so.
-    fn let_go(&self, claim: &Self::Claim);
-    /// What callers may get in the place of an error.
-    fn fallback(&self, claim: &Self::Claim) -> Option<Self::Value>;
+    fn let_go(&self, claim: &G::Claim);
     fn now(&self) -> Instant;
     fn count(&self, moment: Moment);
+}
+
+/// A place that is looked at without waiting.
+pub(crate) trait Sight<G: Kind>: Place<G> {
+    /// Reads the value. `claims`: what is missing will be made, so there must be something to claim.
+    fn look(&self, claims: bool) -> Look<G::Value, G::Claim>;
 }
 
 /// What a caller wants.
@@ -130,20 +146,25 @@ pub(crate) struct Order {
 }
 
 impl Order {
+    /// Whether the caller takes such a value when it does not make a newer one itself.
+    pub(crate) fn takes(&self, state: Usable) -> bool {
+        state != Usable::Stale || self.freshness != Freshness::WaitFresh
+    }
+
     pub(crate) fn of<V>(policy: &Policy<V>) -> Self {
         Self { freshness: policy.freshness, wait: policy.wait, soft_timeout: policy.soft_timeout }
     }
 }
 
 /// A creator, to be polled at most by one leader, or handed on.
-pub(crate) trait Creator<P: Place>: Future<Output = Result<P::Made, Self::Error>> + Unpin {
-    type Error: Send + Sync + 'static;
-
+pub(crate) trait Creator<G: Kind, P: Place<G>, E>:
+    Future<Output = Result<G::Made, E>> + Unpin
+{
     /// Gives the lead to somebody who will do the creation in the background.
     ///
     /// # Errors
     /// Gives it back: only `Send + 'static` creators can be handed on.
-    fn hand_on(&mut self, lead: Lead<P>) -> Result<(), Lead<P>> {
+    fn hand_on(&mut self, lead: Lead<G, P>) -> Result<(), Lead<G, P>> {
         Err(lead)
     }
 }
@@ -158,58 +179,56 @@ impl<F: Future> Future for Borrowed<'_, F> {
     }
 }
 
-impl<P: Place, E: Send + Sync + 'static, F: Future<Output = Result<P::Made, E>>> Creator<P>
-    for Borrowed<'_, F>
-{
-    type Error = E;
-}
+impl<G: Kind, P: Place<G>, E, F: Future<Output = Result<G::Made, E>>> Creator<G, P, E> for Borrowed<'_, F> {}
 
 /// The right, and the duty, to make the next version.
-pub(crate) struct Lead<P: Place> {
+pub(crate) struct Lead<G: Kind, P: Place<G>> {
     place: P,
     /// None: it has been landed.
-    claim: Option<P::Claim>,
-    flight: Arc<Flight<P::Value>>,
+    claim: Option<G::Claim>,
+    flight: Arc<Flight<G::Value>>,
     since: Instant,
     panicked: bool,
 }
 
-impl<P: Place> Lead<P> {
+impl<G: Kind, P: Place<G>> Lead<G, P> {
     /// Takes the flag from the free state `from`.
     ///
     /// # Errors
     /// Gives the claim back if somebody was quicker.
-    pub(crate) fn win(place: &P, claim: P::Claim, from: u8) -> Result<Self, P::Claim> {
+    pub(crate) fn win(place: &P, claim: G::Claim, from: u8) -> Result<Self, G::Claim> {
         match place.flights().win(place.flag(&claim), from) {
-            Some(flight) => Ok(Self::take(place, claim, flight)),
+            Some(flight) => Ok(Self::take(place, claim, flight).enter()),
             None => Err(claim),
         }
     }
 
     /// Begins a flight whose flag is the caller's from its beginning: nobody can have made anything in between.
-    pub(crate) fn begin(place: &P, claim: P::Claim) -> Self {
+    pub(crate) fn begin(place: &P, claim: G::Claim) -> Self {
         let flight = place.flights().begin(place.flag(&claim));
-        let lead = Self::take(place, claim, flight);
+        let lead = Self::take(place, claim, flight).enter();
         lead.place.count(Moment::Lead);
         lead
     }
 
-    fn take(place: &P, claim: P::Claim, flight: Arc<Flight<P::Value>>) -> Self {
-        let since = place.now();
-        flight.set_leader(Leader { since, thread: current_thread() });
+    fn take(place: &P, claim: G::Claim, flight: Arc<Flight<G::Value>>) -> Self {
+        let since = Instant::default();
         Self { place: place.clone(), claim: Some(claim), flight, since, panicked: false }
     }
 
-    fn claim(&self) -> &P::Claim {
+    /// Notes who leads, and since when. The clock may be the user's, so by now the lead is one that is given back.
+    fn enter(mut self) -> Self {
+        self.since = self.place.now();
+        self.flight.set_leader(Leader { since: self.since, thread: current_thread() });
+        self
+    }
+
+    fn claim(&self) -> &G::Claim {
         self.claim.as_ref().expect("a lead is landed once, and last")
     }
 
     pub(crate) fn number(&self) -> u64 {
         self.flight.number()
-    }
-
-    pub(crate) fn is_of(&self, flag: &AtomicU8) -> bool {
-        std::ptr::eq(self.place.flag(self.claim()), flag)
     }
 
     pub(crate) fn now(&self) -> Instant {
@@ -224,11 +243,6 @@ impl<P: Place> Lead<P> {
         self.panicked = panicked;
     }
 
-    /// What callers may get in the place of an error.
-    pub(crate) fn fallback(&self) -> Option<P::Value> {
-        self.place.fallback(self.claim())
-    }
-
     /// Looks again whether there is anything to be made: the flag was won by what was seen before. Gives the lead up
     /// if not.
     pub(crate) fn still_needed(mut self) -> Option<Self> {
@@ -241,7 +255,7 @@ impl<P: Place> Lead<P> {
         None
     }
 
-    fn land(&mut self, after: After, outcome: Outcome<P::Value>) {
+    fn land(&mut self, after: After, outcome: Outcome<G::Value>) {
         let claim = self.claim.take().expect("a lead is landed once, and last");
         self.place.flights().land(self.place.flag(&claim), &self.flight, after.flag, outcome);
         if after.leaves {
@@ -250,41 +264,40 @@ impl<P: Place> Lead<P> {
     }
 
     /// Runs the creator, and gives its result to everybody.
-    pub(crate) async fn create<C: Creator<P>>(
+    pub(crate) async fn create<C: Creator<G, P, E>, E: Send + Sync + 'static>(
         mut self,
         creator: &mut C,
-    ) -> Result<P::Value, CreateError<C::Error>> {
+    ) -> Result<G::Value, Arc<E>> {
         let made = Leading::new(&[self.flight.number()], Pin::new(creator), &mut self.panicked).await;
         match made {
             Ok(made) => {
                 let took = self.place.now().saturating_duration_since(self.since);
                 self.place.count(Moment::Created(took));
-                Ok(self.publish(made, took).await)
+                Ok(self.publish(made, took))
             }
             Err(error) => {
-                let (place, fallback) = (self.place.clone(), self.fallback());
                 let error = Arc::new(error);
                 self.fail(Arc::clone(&error) as Failure);
-                match fallback {
-                    Some(value) => Ok(serve(&place, (value, true))),
-                    None => Err(CreateError::Creator(error)),
-                }
+                Err(error)
             }
         }
     }
 
-    pub(crate) async fn publish(mut self, made: P::Made, took: Duration) -> P::Value {
-        // Weighers and listeners may panic as creators may.
-        self.panicked = true;
-        let (value, after) = self.place.publish(self.claim(), made, took).await;
-        let shared = value.clone();
-        self.panicked = false;
+    pub(crate) fn publish(mut self, made: G::Made, took: Duration) -> G::Value {
+        let claim = self.claim.as_ref().expect("a lead is landed once, and last");
+        // Weighers and the like are user code as creators are.
+        let publish = || {
+            let (value, after, rest) = self.place.publish(claim, made, took);
+            (value.clone(), value, after, rest)
+        };
+        let (value, shared, after, rest) = leading(&[self.flight.number()], &mut self.panicked, publish);
         self.land(after, Outcome::Value(shared));
+        self.place.settle(rest);
         value
     }
 
     /// A wait for this flight, by a caller that will not lead it.
-    pub(crate) fn watch(&self) -> Waiting<P> {
+    pub(crate) fn watch(&self) -> Waiting<G, P> {
         Waiting {
             place: self.place.clone(),
             claim: None,
@@ -298,12 +311,15 @@ impl<P: Place> Lead<P> {
 
     pub(crate) fn fail(mut self, failure: Failure) {
         self.place.count(Moment::Failed);
-        let after = self.place.failed(self.claim(), &failure);
+        let claim = self.claim.as_ref().expect("a lead is landed once, and last");
+        let failed = || self.place.failed(claim, &failure);
+        let (after, rest) = leading(&[self.flight.number()], &mut self.panicked, failed);
         self.land(after, Outcome::Failed(failure));
+        self.place.settle(rest);
     }
 }
 
-impl<P: Place> Drop for Lead<P> {
+impl<G: Kind, P: Place<G>> Drop for Lead<G, P> {
     fn drop(&mut self) {
         let Some(claim) = self.claim.take() else { return };
         self.place.count(Moment::Failed);
@@ -318,10 +334,10 @@ impl<P: Place> Drop for Lead<P> {
 }
 
 /// A place in the list of those who wait for a flight.
-pub(crate) struct Waiting<P: Place> {
+pub(crate) struct Waiting<G: Kind, P: Place<G>> {
     place: P,
-    claim: Option<P::Claim>,
-    flight: Arc<Flight<P::Value>>,
+    claim: Option<G::Claim>,
+    flight: Arc<Flight<G::Value>>,
     ticket: Option<u64>,
     may_lead: bool,
     entered: bool,
@@ -330,20 +346,20 @@ pub(crate) struct Waiting<P: Place> {
 }
 
 /// How a wait ended.
-pub(crate) enum Waited<P: Place> {
-    Outcome(Arc<Outcome<P::Value>>),
-    Heir(Lead<P>),
+pub(crate) enum Waited<G: Kind, P: Place<G>> {
+    Outcome(Arc<Outcome<G::Value>>),
+    Heir(Lead<G, P>),
     TimedOut,
 }
 
-impl<P: Place> Waiting<P> {
+impl<G: Kind, P: Place<G>> Waiting<G, P> {
     /// `Ok(None)`: the flight has ended.
     ///
     /// # Errors
     /// [`CreateError::Reentrant`] if the wait would be for the caller itself.
     pub(crate) fn join<E>(
         place: &P,
-        claim: P::Claim,
+        claim: G::Claim,
         may_lead: bool,
     ) -> Result<Option<Self>, CreateError<E>> {
         let Some(flight) = place.flights().join(place.flag(&claim)) else { return Ok(None) };
@@ -352,18 +368,26 @@ impl<P: Place> Waiting<P> {
         Ok(Some(Self { place, claim, flight, ticket: None, may_lead, entered: false, _note: note }))
     }
 
-    fn end(&mut self, landing: Landing<P::Value>) -> Waited<P> {
+    fn end(&mut self, landing: Landing<G::Value>) -> Waited<G, P> {
         match landing {
             Landing::Outcome(outcome) => Waited::Outcome(outcome),
-            Landing::Heir => {
-                let claim = self.claim.take().expect("a waiter inherits once");
-                Waited::Heir(Lead::take(&self.place, claim, Arc::clone(&self.flight)))
-            }
+            Landing::Heir => Waited::Heir(self.inherit().enter()),
         }
     }
 
+    fn inherit(&mut self) -> Lead<G, P> {
+        let claim = self.claim.take().expect("a waiter inherits once");
+        Lead::take(&self.place, claim, Arc::clone(&self.flight))
+    }
+
     /// Waits for the flight's end, or for `sleep` to end.
-    pub(crate) async fn wait(mut self, mut sleep: Pin<&mut Option<impl Future<Output = ()>>>) -> Waited<P> {
+    ///
+    /// `over`: whether that has ended already; a future is not polled after its end.
+    pub(crate) async fn wait(
+        mut self,
+        mut sleep: Pin<&mut Option<impl Future<Output = ()>>>,
+        over: &mut bool,
+    ) -> Waited<G, P> {
         poll_fn(|cx| {
             if let Some(landing) = self.flight.poll(&mut self.ticket, self.may_lead, cx.waker()) {
                 return Poll::Ready(self.end(landing));
@@ -372,9 +396,10 @@ impl<P: Place> Waiting<P> {
                 self.entered = true;
                 self.place.count(Moment::Wait);
             }
-            if let Some(sleep) = sleep.as_mut().as_pin_mut()
-                && sleep.poll(cx).is_ready()
-            {
+            if !*over && let Some(sleep) = sleep.as_mut().as_pin_mut() {
+                *over = sleep.poll(cx).is_ready();
+            }
+            if *over {
                 // What came in the same moment counts.
                 let landing = self.flight.leave(&mut self.ticket);
                 return Poll::Ready(landing.map_or(Waited::TimedOut, |landing| self.end(landing)));
@@ -385,11 +410,11 @@ impl<P: Place> Waiting<P> {
     }
 }
 
-impl<P: Place> Drop for Waiting<P> {
+impl<G: Kind, P: Place<G>> Drop for Waiting<G, P> {
     fn drop(&mut self) {
         if let Some(Landing::Heir) = self.flight.leave(&mut self.ticket) {
             // It was handed the lead and will not use it: the next one shall have it.
-            drop(self.end(Landing::Heir));
+            drop(self.inherit());
         }
     }
 }
@@ -397,29 +422,49 @@ impl<P: Place> Drop for Waiting<P> {
 /// Gets the value of a place: finds it, makes it by `creator`, or waits for another who does.
 ///
 /// `sleep` makes what ends after a time. On any error but `Creator` the creator has not been polled.
-pub(crate) async fn drive<P, C, S>(
+pub(crate) async fn drive<G, P, C, E, S>(
     place: P,
     order: Order,
     creator: &mut C,
     sleep: impl Fn(Duration) -> S,
-) -> Result<P::Value, CreateError<C::Error>>
+) -> Result<G::Value, CreateError<E>>
 where
-    P: Place,
-    C: Creator<P>,
+    G: Kind,
+    P: Sight<G>,
+    C: Creator<G, P, E>,
+    E: Send + Sync + 'static,
+    S: Future<Output = ()>,
+{
+    let eyes = place.clone();
+    drive_by(place, move |claims| ready(eyes.look(claims)), order, creator, sleep).await
+}
+
+/// The same for a place that is looked at by `look`, with the argument that [`Sight::look`] has.
+pub(crate) async fn drive_by<G, P, L, C, E, S>(
+    place: P,
+    look: impl Fn(bool) -> L,
+    order: Order,
+    creator: &mut C,
+    sleep: impl Fn(Duration) -> S,
+) -> Result<G::Value, CreateError<E>>
+where
+    G: Kind,
+    P: Place<G>,
+    L: Future<Output = Look<G::Value, G::Claim>>,
+    C: Creator<G, P, E>,
+    E: Send + Sync + 'static,
     S: Future<Output = ()>,
 {
     let mut limit = pin!(None::<S>);
+    let mut over = false;
     let backoff = Backoff::new();
-    loop {
-        let look = place.look(order.freshness != Freshness::CacheOnly).await;
-        let (claim, from, usable) = match look {
+    let (lead, usable) = loop {
+        let (claim, from, usable) = match look(order.freshness != Freshness::CacheOnly).await {
             Look::Fresh(value) => return Ok(value),
-            Look::Usable { value, claim, from, stale } => (claim, from, Some((value, stale))),
-            Look::Led { claim } => {
-                return begin(&place, Lead::begin(&place, claim), None, order, creator, &sleep).await;
-            }
+            Look::Usable { value, claim, from, state } => (claim, from, Some((value, state))),
+            Look::Led { claim } => break (Lead::begin(&place, claim), None),
             Look::Missing { claim, from } => (claim, from, None),
-            Look::Failed { failure, claim, from } => match failure.downcast::<C::Error>() {
+            Look::Failed { failure, claim, from } => match failure.downcast::<E>() {
                 Ok(error) => return Err(CreateError::Creator(error)),
                 // Another creator's error, of another type: it says nothing of this one's.
                 Err(_) => (claim, from, None),
@@ -438,18 +483,15 @@ where
             None => Err(claim),
         };
         let claim = match won {
-            Ok(lead) => {
-                let Some(lead) = lead.still_needed() else { continue };
-                return begin(&place, lead, usable, order, creator, &sleep).await;
-            }
+            Ok(lead) => match lead.still_needed() {
+                Some(lead) => break (lead, usable),
+                None => continue,
+            },
             Err(claim) => claim,
         };
-        if let Some((value, stale)) = usable
-            && (!stale || order.freshness == Freshness::AllowStale)
-        {
-            return Ok(serve(&place, (value, stale)));
+        if let Some(usable) = usable.filter(|(_, state)| order.takes(*state)) {
+            return Ok(serve(&place, usable));
         }
-        let fallback = place.fallback(&claim);
         let Some(waiting) = Waiting::join(&place, claim, true)? else {
             backoff.snooze();
             continue;
@@ -457,15 +499,13 @@ where
         if let (None, Some(wait)) = (limit.as_ref().get_ref(), order.wait) {
             limit.set(Some(sleep(wait)));
         }
-        match waiting.wait(limit.as_mut()).await {
+        match waiting.wait(limit.as_mut(), &mut over).await {
             Waited::Outcome(outcome) => match &*outcome {
                 Outcome::Value(value) => return Ok(value.clone()),
                 Outcome::Failed(failure) => {
-                    if let Ok(error) = Arc::clone(failure).downcast::<C::Error>() {
-                        return match fallback {
-                            Some(value) => Ok(serve(&place, (value, true))),
-                            None => Err(CreateError::Creator(error)),
-                        };
+                    if let Ok(error) = Arc::clone(failure).downcast::<E>() {
+                        let look = look(false).await;
+                        return stand_in(&place, look).ok_or(CreateError::Creator(error));
                     }
                 }
                 Outcome::Panicked => return Err(CreateError::LeaderPanicked),
@@ -473,7 +513,7 @@ where
             },
             Waited::Heir(lead) => {
                 if let Some(lead) = lead.still_needed() {
-                    return begin(&place, lead, None, order, creator, &sleep).await;
+                    break (lead, None);
                 }
             }
             Waited::TimedOut => {
@@ -481,45 +521,49 @@ where
                 return Err(CreateError::TimedOut);
             }
         }
+    };
+    // In the background, if there is something to return meanwhile and the creator can be handed on.
+    let lead = match usable.filter(|_| order.freshness == Freshness::AllowStale) {
+        None => lead,
+        Some(usable) => {
+            let soft_timeout = order.soft_timeout.map(|soft| (soft, lead.watch()));
+            match creator.hand_on(lead) {
+                Err(lead) => lead,
+                Ok(()) => {
+                    if let Some((soft, waiting)) = soft_timeout {
+                        let limit = pin!(Some(sleep(soft)));
+                        if let Waited::Outcome(outcome) = waiting.wait(limit, &mut false).await
+                            && let Outcome::Value(value) = &*outcome
+                        {
+                            return Ok(value.clone());
+                        }
+                    }
+                    return Ok(serve(&place, usable));
+                }
+            }
+        }
+    };
+    match lead.create(creator).await {
+        Ok(value) => Ok(value),
+        Err(error) => {
+            let look = look(false).await;
+            stand_in(&place, look).ok_or(CreateError::Creator(error))
+        }
     }
 }
 
-fn serve<P: Place>(place: &P, (value, stale): (P::Value, bool)) -> P::Value {
-    if stale {
+pub(crate) fn serve<G: Kind, P: Place<G>>(place: &P, (value, state): (G::Value, Usable)) -> G::Value {
+    if state != Usable::Due {
         place.count(Moment::StaleServed);
     }
     value
 }
 
-/// The creation: here, or in the background if there is something to return meanwhile and the creator can be handed on.
-async fn begin<P, C, S>(
-    place: &P,
-    lead: Lead<P>,
-    usable: Option<(P::Value, bool)>,
-    order: Order,
-    creator: &mut C,
-    sleep: &impl Fn(Duration) -> S,
-) -> Result<P::Value, CreateError<C::Error>>
-where
-    P: Place,
-    C: Creator<P>,
-    S: Future<Output = ()>,
-{
-    let Some(usable) = usable.filter(|_| order.freshness == Freshness::AllowStale) else {
-        return lead.create(creator).await;
-    };
-    let soft_timeout = order.soft_timeout.map(|soft| (soft, lead.watch()));
-    let lead = match creator.hand_on(lead) {
-        Err(lead) => return lead.create(creator).await,
-        Ok(()) => soft_timeout,
-    };
-    if let Some((soft, waiting)) = lead {
-        let limit = pin!(Some(sleep(soft)));
-        if let Waited::Outcome(outcome) = waiting.wait(limit).await
-            && let Outcome::Value(value) = &*outcome
-        {
-            return Ok(value.clone());
-        }
+/// What stands in for an error: what is fresh by now, or was all the while; else a stale value, where the policy says so.
+pub(crate) fn stand_in<G: Kind, P: Place<G>>(place: &P, look: Look<G::Value, G::Claim>) -> Option<G::Value> {
+    match look {
+        Look::Fresh(value) => Some(value),
+        Look::Usable { value, state, .. } if state != Usable::Stale => Some(serve(place, (value, state))),
+        _ => None,
     }
-    Ok(serve(place, usable))
 }

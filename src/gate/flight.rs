@@ -9,6 +9,7 @@
 //!                                           |  --(land)--> IDLE | HELD | TIRED  there is none: the next may try
 //!                                           +--(hand over)--> BUSY, led by the waiter that came first
 //! flight:  waiting --(land)--> landed, for ever
+//!                  --(overtake)--> landed for those who wait; its leader still lands it
 //! ```
 //!
 //! # Invariants
@@ -42,7 +43,7 @@
 use crate::sync::{Arc, AtomicU8, Mutex, Ordering, PlainMutex, Tally, Thread, lock, lock_plain, orderings};
 use crate::time::Instant;
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
@@ -166,9 +167,12 @@ impl<T> Flight<T> {
                 (None, former.map(|waiter| waiter.waker))
             }
         };
-        drop(former);
         if landing.is_some() {
             *ticket = None;
+        }
+        if let Some(former) = former {
+            // The lead may just have been handed over: it must not be lost in a panic.
+            quietly(|| drop(former));
         }
         landing
     }
@@ -176,11 +180,12 @@ impl<T> Flight<T> {
     /// Leaves the list. What had come by then is the waiter's all the same.
     pub(crate) fn leave(&self, ticket: &mut Option<u64>) -> Option<Landing<T>> {
         let at = ticket.take()?;
-        let (landing, _former) = {
+        let (landing, former) = {
             let mut state = lock(&self.state);
             let former = state.waiters.remove(&at);
             (state.landing(Some(at)), former)
         };
+        quietly(|| drop(former));
         landing
     }
 }
@@ -195,31 +200,30 @@ impl<T> Drop for Flight<T> {
 
 impl<T> State<T> {
     fn landing(&mut self, ticket: Option<u64>) -> Option<Landing<T>> {
-        if let Some(outcome) = &self.landed {
-            return Some(Landing::Outcome(Arc::clone(outcome)));
-        }
+        // The heir first: what it was handed somebody must give back, whatever else has come meanwhile.
         if ticket.is_some() && self.heir == ticket {
             self.heir = None;
             return Some(Landing::Heir);
         }
-        None
+        self.landed.as_ref().map(|outcome| Landing::Outcome(Arc::clone(outcome)))
     }
 }
 
-type Bucket<T> = Mutex<Vec<(usize, Arc<Flight<T>>)>>;
+/// By the address of the flag.
+type Bucket<T> = HashMap<usize, Arc<Flight<T>>, ahash::RandomState>;
 
 /// The flights of one cache, or of one gate.
 pub(crate) struct Flights<T> {
-    buckets: Box<[Bucket<T>]>,
+    buckets: Box<[Mutex<Bucket<T>>]>,
 }
 
 impl<T> Flights<T> {
     /// With so many side buckets, rounded up to a power of two.
     pub(crate) fn new(buckets: usize) -> Self {
-        Self { buckets: (0..buckets.next_power_of_two()).map(|_| Mutex::new(Vec::new())).collect() }
+        Self { buckets: (0..buckets.next_power_of_two()).map(|_| Mutex::new(Bucket::default())).collect() }
     }
 
-    fn bucket(&self, flag: &AtomicU8) -> (usize, &Bucket<T>) {
+    fn bucket(&self, flag: &AtomicU8) -> (usize, &Mutex<Bucket<T>>) {
         let place = std::ptr::from_ref(flag).addr();
         // The high bits of the product depend on all bits of the address.
         let mixed = (place as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
@@ -247,20 +251,14 @@ impl<T> Flights<T> {
         is_busy(flag.load(ord::SEE())).then(|| Self::get_or_add(place, &mut bucket))
     }
 
-    fn get_or_add(place: usize, bucket: &mut Vec<(usize, Arc<Flight<T>>)>) -> Arc<Flight<T>> {
-        if let Some((_, flight)) = bucket.iter().find(|(other, _)| *other == place) {
-            return Arc::clone(flight);
-        }
-        let flight = Flight::new();
-        bucket.push((place, Arc::clone(&flight)));
-        flight
+    fn get_or_add(place: usize, bucket: &mut Bucket<T>) -> Arc<Flight<T>> {
+        Arc::clone(bucket.entry(place).or_insert_with(Flight::new))
     }
 
     /// Who leads the flight of a flag.
     pub(crate) fn leader(&self, flag: &AtomicU8) -> Option<Leader> {
         let (place, bucket) = self.bucket(flag);
-        let flight =
-            lock(bucket).iter().find(|(other, _)| *other == place).map(|(_, flight)| Arc::clone(flight));
+        let flight = lock(bucket).get(&place).map(Arc::clone);
         flight?.leader()
     }
 
@@ -272,7 +270,22 @@ impl<T> Flights<T> {
             let mut bucket = lock(bucket);
             let mut state = lock(&flight.state);
             Self::close(flag, flight, to, &mut bucket);
-            state.landed = Some(outcome);
+            state.landed.get_or_insert(outcome);
+            std::mem::take(&mut state.waiters)
+        };
+        wake(waiters.into_values());
+    }
+
+    /// Newer state has taken the place of the flag's version: whoever waits has it at once (M10). The leader goes on, and
+    /// lands the flight for itself.
+    pub(crate) fn overtake(&self, flag: &AtomicU8, outcome: impl FnOnce() -> Outcome<T>) {
+        let (place, bucket) = self.bucket(flag);
+        let flight = lock(bucket).get(&place).map(Arc::clone);
+        let Some(flight) = flight else { return };
+        let outcome = Arc::new(outcome());
+        let waiters = {
+            let mut state = lock(&flight.state);
+            state.landed.get_or_insert(outcome);
             std::mem::take(&mut state.waiters)
         };
         wake(waiters.into_values());
@@ -299,7 +312,7 @@ impl<T> Flights<T> {
                 _ => {
                     Self::close(flag, flight, to, &mut bucket);
                     let outcome = if given_up { Outcome::Panicked } else { Outcome::Abandoned };
-                    state.landed = Some(Arc::new(outcome));
+                    state.landed.get_or_insert_with(|| Arc::new(outcome));
                     std::mem::take(&mut state.waiters)
                 }
             }
@@ -308,20 +321,23 @@ impl<T> Flights<T> {
         taken_over
     }
 
-    fn close(flag: &AtomicU8, flight: &Arc<Flight<T>>, to: u8, bucket: &mut Vec<(usize, Arc<Flight<T>>)>) {
-        let at = bucket.iter().position(|(_, other)| Arc::ptr_eq(other, flight));
-        bucket.swap_remove(at.expect("G2: a flight is in its bucket until it lands"));
+    fn close(flag: &AtomicU8, flight: &Arc<Flight<T>>, to: u8, bucket: &mut Bucket<T>) {
+        let removed = bucket.remove(&std::ptr::from_ref(flag).addr());
+        debug_assert!(removed.is_some_and(|other| Arc::ptr_eq(&other, flight)), "G2: one flight a flag");
         flag.store(to, ord::LAND());
     }
 }
 
-/// Wakes them all, even if a waker panics: that is its executor's trouble, and not the leader's.
+/// Wakes them all.
 fn wake(waiters: impl Iterator<Item = Waiter>) {
-    for waiter in waiters {
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waiter.waker.wake())) {
-            // The payload's destructor may panic in its turn.
-            std::mem::forget(panic);
-        }
+    waiters.for_each(|waiter| quietly(|| waiter.waker.wake()));
+}
+
+/// A waker that panics is its executor's trouble, and not the leader's, nor that of others who wait.
+fn quietly(call: impl FnOnce()) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
+        // The payload's destructor may panic in its turn.
+        std::mem::forget(panic);
     }
 }
 

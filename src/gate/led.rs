@@ -9,19 +9,27 @@
 //! one step under a process-wide mutex, so of the leaders of a circle the last one finds it. Who leads nothing never comes
 //! here.
 //!
-//! Not seen: work that a creator gives to other threads or tasks and waits for.
+//! Not seen: work that a creator gives to other threads or tasks and waits for; and, while a thread's locals are being
+//! destroyed, what is led by their destructors. Seen wrongly: tasks that a blocking creator polls although they are none of
+//! its own, because it drives an executor that others use too.
 #![forbid(unsafe_code)]
 
 use crate::sync::{PlainMutex, lock_plain, thread_local};
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 thread_local! { static LED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) } }
 
-/// (a flight that can't go on, the flight that it waits for)
-static WAITS: PlainMutex<Vec<(u64, u64)>> = PlainMutex::new(Vec::new());
+/// By number: flights that can't go on, and the flight that they wait for.
+static WAITS: PlainMutex<Waits> = PlainMutex::new(Waits { next: 0, notes: BTreeMap::new() });
+
+struct Waits {
+    next: u64,
+    notes: BTreeMap<u64, (Vec<u64>, u64)>,
+}
 
 /// The wait would never end.
 #[derive(Debug)]
@@ -29,8 +37,7 @@ pub(crate) struct Circle;
 
 /// A leader's note that it waits, until it is dropped.
 pub(crate) struct Note {
-    led: Vec<u64>,
-    on: u64,
+    number: u64,
 }
 
 impl Note {
@@ -51,8 +58,8 @@ impl Note {
         let mut seen = 0;
         while let Some(at) = reached.get(seen).copied() {
             seen += 1;
-            for (from, to) in waits.iter() {
-                if *from == at && !reached.contains(to) {
+            for (from, to) in waits.notes.values() {
+                if !reached.contains(to) && from.contains(&at) {
                     if led.contains(to) {
                         return Err(Circle);
                     }
@@ -60,20 +67,50 @@ impl Note {
                 }
             }
         }
-        waits.extend(led.iter().map(|led| (*led, on)));
-        Ok(Some(Self { led, on }))
+        let number = waits.next;
+        waits.next += 1;
+        waits.notes.insert(number, (led, on));
+        Ok(Some(Self { number }))
     }
 }
 
 impl Drop for Note {
     fn drop(&mut self) {
-        let mut waits = lock_plain(&WAITS);
-        for led in &self.led {
-            if let Some(at) = waits.iter().position(|wait| *wait == (*led, self.on)) {
-                waits.swap_remove(at);
-            }
-        }
+        // The list itself is freed when the lock is gone.
+        let _note = lock_plain(&WAITS).notes.remove(&self.number);
     }
+}
+
+/// While it lives, its thread leads these flights.
+struct Frame {
+    before: usize,
+}
+
+impl Frame {
+    fn new(flights: &[u64]) -> Self {
+        let before = LED.try_with(|led| {
+            let mut led = led.borrow_mut();
+            let before = led.len();
+            led.extend(flights);
+            before
+        });
+        Self { before: before.unwrap_or(0) }
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        let _ = LED.try_with(|led| led.borrow_mut().truncate(self.before));
+    }
+}
+
+/// Runs `call` as part of leading. `panicked` is true meanwhile, and if it panics.
+pub(crate) fn leading<T>(flights: &[u64], panicked: &mut bool, call: impl FnOnce() -> T) -> T {
+    let _frame = Frame::new(flights);
+    *panicked = true;
+    let result = call();
+    *panicked = false;
+    result
 }
 
 /// A creator's future, whose polls count as leading.
@@ -94,22 +131,7 @@ impl<F: Future> Future for Leading<'_, F> {
     type Output = F::Output;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        struct Pop(usize);
-        impl Drop for Pop {
-            fn drop(&mut self) {
-                let _ = LED.try_with(|led| led.borrow_mut().truncate(self.0));
-            }
-        }
-        let before = LED.try_with(|led| {
-            let mut led = led.borrow_mut();
-            let before = led.len();
-            led.extend(self.flights);
-            before
-        });
-        let _pop = Pop(before.unwrap_or(0));
-        *self.panicked = true;
-        let polled = self.creator.as_mut().poll(cx);
-        *self.panicked = false;
-        polled
+        let Self { flights, creator, panicked } = &mut *self;
+        leading(flights, panicked, || creator.as_mut().poll(cx))
     }
 }

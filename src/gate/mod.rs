@@ -52,6 +52,8 @@ pub use timer::{OwnTimer, Sleep, Timer};
 
 pub(crate) use batch::drive_many;
 pub(crate) use blocking::{Alarm, block_on};
-pub(crate) use drive::{After, Borrowed, Creator, Lead, Look, Moment, Order, Place, drive};
-pub(crate) use early::{decode, encode, is_due};
-pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, TIRED, is_busy, see, was_held};
+pub(crate) use drive::{
+    After, Borrowed, Creator, Kind, Lead, Look, Moment, Order, Place, Sight, Usable, drive,
+};
+pub(crate) use early::is_due;
+pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, Outcome, TIRED, is_busy, see, was_held};

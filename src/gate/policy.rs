@@ -11,13 +11,15 @@ use std::time::Duration;
 
 /// What a caller accepts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Freshness {
     /// A stale value, as long as the policy's `stale` says, when another makes the newer one.
     #[default]
     AllowStale,
     /// Fresh values only: waits for whoever makes one.
     WaitFresh,
-    /// What is there, fresh or stale. Makes nothing, and waits for nobody.
+    /// What is there, fresh or stale. Waits for nobody, and makes nothing: `try_get_or_create` returns
+    /// [`NotCached`](crate::CreateError::NotCached). A verb that can't fail runs its creator for itself, and stores nothing.
     CacheOnly,
 }
 
@@ -150,8 +152,8 @@ pub struct PolicyBuilder<V> {
 }
 
 impl<V> PolicyBuilder<V> {
-    /// How long what is created under this policy is fresh. On a cache's own policy it is the same as the builder's
-    /// `time_to_live`. Zero: stale at once. `Duration::MAX`: for ever.
+    /// How long what is created under this policy is fresh, unless the builder's `expire_after` says it of the value. On a
+    /// cache's own policy it is the same as the builder's `time_to_live`. Zero: stale at once. `Duration::MAX`: for ever.
     pub fn fresh(mut self, fresh: Duration) -> Self {
         self.policy.fresh = Some(fresh);
         self
@@ -201,7 +203,7 @@ impl<V> PolicyBuilder<V> {
     }
 
     /// The part of the time to live, at random between none and this, that entries end early: what was made together
-    /// shall not end together. From 0 to 1. Default: 0.
+    /// shall not end together. From 0 to below 1. Default: 0.
     pub fn jitter(mut self, jitter: f64) -> Self {
         self.policy.jitter = jitter;
         self

@@ -14,7 +14,8 @@ pub type AsyncJob = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// Runs creations in the background: those of loaders, and of the `_detached` forms, while their callers go on with the
 /// stale value.
 ///
-/// A job that is dropped instead of run is given up: the next caller tries again. So a runner may refuse.
+/// A job that is dropped instead of run is given up: the next caller tries again. So a runner may refuse. A job keeps its
+/// cache alive, and a cache its runner: jobs that are kept for ever keep all three.
 ///
 /// ```
 /// use dogpile::{Cache, Policy, gate::{Job, Runner}, time::ManualClock};

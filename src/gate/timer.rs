@@ -1,6 +1,7 @@
 //! What ends the waits of tasks.
 #![forbid(unsafe_code)]
 
+use crate::sync::Arc;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
@@ -29,6 +30,12 @@ pub type Sleep = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Timer: Send + Sync {
     /// A future that ends when `span` has gone by since this call, by real time.
     fn sleep(&self, span: Duration) -> Sleep;
+}
+
+impl<T: Timer + ?Sized> Timer for Arc<T> {
+    fn sleep(&self, span: Duration) -> Sleep {
+        (**self).sleep(span)
+    }
 }
 
 /// One thread for the whole process, started when a task first waits with a limit; the default.

@@ -239,7 +239,12 @@ impl Generation {
 
     /// Entries, as users count them.
     pub(crate) fn values(&self) -> u64 {
-        self.entries().saturating_sub(u64::try_from(self.errors.load(Ordering::Relaxed)).unwrap_or(0))
+        self.entries().saturating_sub(self.errors())
+    }
+
+    /// Remembered failures.
+    pub(crate) fn errors(&self) -> u64 {
+        u64::try_from(self.errors.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
     /// Everything that takes a slot.

@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! ```text
-//! | strong 4 | ticket 2 | reuse 1 | gate 1 | hash 8 | expiry 8 | idle 8 | weight 4 | cost 2 | kind 1 | key | body |
+//! | strong 4 | ticket 2 | reuse 1 | gate 1 | hash 8 | expiry 8 | idle 8 | weight 4 | kind, cost 2 | span 2 | key | body |
 //! ```
 //!
 //! # The gate byte
@@ -31,7 +31,7 @@
 
 use crate::engine::reclaim::{Counted, Held, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
-use crate::time::Instant;
+use crate::time::{Instant, decode, encode};
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
@@ -39,6 +39,7 @@ use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
+use std::time::Duration;
 
 orderings! { node: RELEASE = Release, LAST = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
 
@@ -59,13 +60,17 @@ pub(crate) const CLAIMED: u8 = 0xff;
 /// What a creator said instead of a value.
 pub(crate) type Failure = Arc<dyn Any + Send + Sync>;
 
+const KIND_SHIFT: u32 = 14;
+/// With six for the magnitude, 14 bits.
+const COST_FRACTION: u32 = 8;
+const SPAN_FRACTION: u32 = 10;
+
 /// What a node holds (N4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub(crate) enum NodeKind {
-    Value,
-    Pending,
-    Error,
+    Value = 0,
+    Pending = 1,
+    Error = 2,
 }
 
 /// By the node's kind. Each begins at the union's own address.
@@ -91,9 +96,10 @@ pub struct CachedValue<K, V> {
     expiry: AtomicU64,
     idle: AtomicU64,
     weight: u32,
-    /// How long the value took to make, as its creator's user encodes it; 0: unknown.
-    cost: u16,
-    kind: NodeKind,
+    /// The kind, above how long the value took to make, in code; 0: unknown.
+    kind_cost: u16,
+    /// How long it was to live from the beginning, in code; 0: unknown, or for ever.
+    span: u16,
     key: K,
     body: Body<V>,
 }
@@ -137,15 +143,17 @@ impl<K, V> CachedValue<K, V> {
             expiry: AtomicU64::new(expiry.as_nanos()),
             idle: AtomicU64::new(idle.as_nanos()),
             weight,
-            cost: 0,
-            kind,
+            kind_cost: (kind as u16) << KIND_SHIFT,
+            span: 0,
             key,
             body,
         }
     }
 
-    pub(crate) fn with_cost(mut self, cost: u16) -> Self {
-        self.cost = cost;
+    /// With what is known of the value's making, and how long it was to live.
+    pub(crate) fn with_origin(mut self, took: Option<Duration>, span: Option<Duration>) -> Self {
+        self.kind_cost |= took.map_or(0, |took| encode(took, COST_FRACTION));
+        self.span = span.map_or(0, |span| encode(span, SPAN_FRACTION));
         self
     }
 
@@ -157,7 +165,7 @@ impl<K, V> CachedValue<K, V> {
     /// The entry's value.
     #[inline]
     pub fn value(&self) -> &V {
-        debug_assert_eq!(self.kind, NodeKind::Value, "N4: what has no value is not handed out");
+        debug_assert_eq!(self.kind(), NodeKind::Value, "N4: what has no value is not handed out");
         // SAFETY: a node that anybody but the engine can see is of the kind `Value` (N4), and so is its body.
         unsafe { &self.body.value }
     }
@@ -174,21 +182,32 @@ impl<K, V> CachedValue<K, V> {
     }
 
     pub(crate) fn kind(&self) -> NodeKind {
-        self.kind
+        match self.kind_cost >> KIND_SHIFT {
+            0 => NodeKind::Value,
+            1 => NodeKind::Pending,
+            _ => NodeKind::Error,
+        }
+    }
+
+    /// How long the value took to make, if that is known.
+    pub(crate) fn cost(&self) -> Option<Duration> {
+        let code = self.kind_cost & ((1 << KIND_SHIFT) - 1);
+        (code != 0).then(|| decode(code, COST_FRACTION))
+    }
+
+    /// How long the value was to live from the beginning, if that is known.
+    pub(crate) fn span(&self) -> Option<Duration> {
+        (self.span != 0).then(|| decode(self.span, SPAN_FRACTION))
     }
 
     /// What the creator said, if this node remembers that.
     pub(crate) fn failure(&self) -> Option<&Failure> {
         // SAFETY: the body of a node of the kind `Error` is one (N4).
-        (self.kind == NodeKind::Error).then(|| unsafe { &**self.body.error })
+        (self.kind() == NodeKind::Error).then(|| unsafe { &**self.body.error })
     }
 
     pub(crate) fn gate(&self) -> &AtomicU8 {
         &self.gate
-    }
-
-    pub(crate) fn cost(&self) -> u16 {
-        self.cost
     }
 
     /// The evictor asks for the node. If it gets it, the former value of the gate byte.
@@ -252,11 +271,12 @@ impl<K, V> CachedValue<K, V> {
         self.idle() <= now && self.gate.load(Ordering::Relaxed) & !TAKEN != HELD
     }
 
-    /// Puts the idle deadline off to `until`, if that is at least `step` later than it is. A racing store may take a
-    /// little of it back, never more than `step` and the race's own length.
+    /// Puts the idle deadline off to `until`, if that is at least `step` later than it is. A compare-exchange, since the
+    /// entry may expire just now, and the word come to mean another thing.
     pub(crate) fn extend_idle(&self, until: Instant, step: u64) {
-        if until.as_nanos().saturating_sub(self.idle.load(Ordering::Relaxed)) > step {
-            self.idle.store(until.as_nanos(), Ordering::Relaxed);
+        let seen = self.idle.load(Ordering::Relaxed);
+        if until.as_nanos().saturating_sub(seen) > step {
+            let _ = self.idle.compare_exchange(seen, until.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -287,7 +307,7 @@ impl<K, V> CachedValue<K, V> {
 
     /// For a node that holds a value.
     pub(crate) fn into_parts(self) -> (K, V) {
-        assert_eq!(self.kind, NodeKind::Value, "only a value is taken out of its node");
+        assert_eq!(self.kind(), NodeKind::Value, "only a value is taken out of its node");
         let node = ManuallyDrop::new(self);
         // SAFETY: the node is not used after this, nor dropped (`ManuallyDrop`).
         let key = unsafe { std::ptr::read(&node.key) };
@@ -300,7 +320,7 @@ impl<K, V> CachedValue<K, V> {
     /// - Not called twice, and the body is not used afterwards.
     unsafe fn drop_body(&mut self) {
         let body = &raw mut self.body;
-        match self.kind {
+        match self.kind() {
             // SAFETY: the kind tells what the body is (N4); our caller sees to the rest.
             NodeKind::Value => unsafe { body.cast::<V>().drop_in_place() },
             // SAFETY: as above.

@@ -2,9 +2,9 @@
 
 use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, tag_of};
 use super::walk::Kind;
-use super::{CachedValue, Handle, Index, NodeKind, ord};
+use super::{CachedValue, Handle, Index, NodeKind, TAKEN, ord};
 use crate::engine::reclaim::{Reclaim, Shared};
-use crate::sync::{AtomicPtr, Backoff};
+use crate::sync::{AtomicPtr, Backoff, Ordering};
 use std::ptr;
 
 /// Whether a search may wait for a migrator or inserter that is inside its few stores.
@@ -104,6 +104,11 @@ impl<'p, K, V, R: Reclaim> Unlinked<'p, K, V, R> {
 
     pub(crate) fn kind(&self) -> NodeKind {
         self.node.kind()
+    }
+
+    /// The node, if its gate byte is taken.
+    pub(crate) fn taken(&self) -> Option<Handle<K, V>> {
+        (self.node.gate().load(Ordering::Relaxed) >= TAKEN).then(|| self.handle())
     }
 }
 
