@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod creating;
 mod expiry;
 mod growth;
 mod hot_key;
@@ -60,6 +61,8 @@ pub(crate) const PLANS: &[Plan] = &[
     slow("replace-string", writes::replace::<String>),
     plan("churn-u64", writes::churn::<u64>),
     slow("churn-string", writes::churn::<String>),
+    plan("create-hit-1k-u64", creating::hit),
+    plan("create-new-u64", creating::new),
     plan("zipf-0.99-1-thread", |effort| zipf::mix(effort, 0.99, 1)),
     plan("zipf-0.99-2-threads", |effort| zipf::mix(effort, 0.99, 2)),
     plan("zipf-0.99-8-threads", |effort| zipf::mix(effort, 0.99, 8)),

@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Hasher, Setup, Shared, Subject, hasher};
+use super::{Hasher, OnDemand, Setup, Shared, Subject, hasher};
 use crate::keys::Key;
 
 fn bound(setup: &Setup) -> usize {
@@ -35,6 +35,13 @@ impl<K: Key> Subject<K> for Moka<K> {
     }
     fn settle(&mut self) {
         self.0.run_pending_tasks();
+    }
+}
+
+impl<K: Key> OnDemand<K> for Moka<K> {
+    #[inline]
+    fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
+        self.0.get_with_by_ref(key, make)
     }
 }
 
@@ -73,6 +80,14 @@ impl<K: Key> Subject<K> for QuickCache<K> {
     }
     fn put(&mut self, key: K, value: u64) {
         self.insert(key, value);
+    }
+}
+
+impl<K: Key> OnDemand<K> for QuickCache<K> {
+    #[inline]
+    fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
+        let Ok(value) = self.0.get_or_insert_with(key, || Ok::<_, std::convert::Infallible>(make()));
+        value
     }
 }
 

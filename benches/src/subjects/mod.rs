@@ -115,6 +115,11 @@ fn read_with<K>(keys: &[K], pace: Pace, mut get: impl FnMut(&K) -> Option<u64>) 
     tally
 }
 
+/// A subject that makes values on demand, one creation a key.
+pub(crate) trait OnDemand<K: Key>: Subject<K> {
+    fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64;
+}
+
 /// What a subject for several threads can do besides.
 pub(crate) trait Shared<K: Key>: Subject<K> + Sync {
     fn insert(&self, key: K, value: u64);

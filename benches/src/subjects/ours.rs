@@ -2,7 +2,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::{Hasher, Pace, Setup, Shared, Subject, hasher, read_with};
+use super::{Hasher, OnDemand, Pace, Setup, Shared, Subject, hasher, read_with};
 use crate::keys::{Key, Tally};
 
 type Cache<K> = dogpile::Cache<K, u64, Hasher>;
@@ -111,5 +111,12 @@ form! {
 impl<K: Key> Dogpile<K> {
     pub(crate) fn cache(&self) -> &Cache<K> {
         &self.0
+    }
+}
+
+impl<K: Key> OnDemand<K> for Dogpile<K> {
+    #[inline]
+    fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
+        *self.0.get_or_create(key, make)
     }
 }
