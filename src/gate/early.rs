@@ -14,7 +14,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Early {
-    /// When this part of the value's life has gone by. Between 0 and 1.
+    /// When this part of the value's life has gone by, or up to a thousandth of that life later. Between 0 and 1.
     Fraction(f64),
     /// At random, the likelier the nearer the deadline, and the earlier the longer the value took to make (XFetch). 1 is
     /// the usual `beta`; more is earlier.
