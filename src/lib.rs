@@ -116,6 +116,6 @@ pub use time::CoarseClock;
 #[cfg(dogpile_loom)]
 #[doc(hidden)]
 pub mod __model {
-    pub use crate::cache::model::{Creating, Key};
+    pub use crate::cache::model::{Creating, Grain, Key};
     pub use crate::engine::model::{Engine, Guard, Limbo, Pool, Put};
 }

@@ -136,8 +136,15 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
     {
-        // What may be due ahead of its time is looked at more closely.
-        self.cache.get(key).filter(|_| self.policy.early.is_none())
+        self.cache.get(key).filter(|hit| self.policy.early.is_none() || !self.is_due(hit))
+    }
+
+    /// Whether the caller should make a fresh value anew, ahead of its time.
+    #[cold]
+    #[inline(never)]
+    fn is_due(self, hit: &Ref<'_, K, V>) -> bool {
+        let standing = judge(hit.entry(), self.policy, || self.cache.engine().lifetimes().now());
+        matches!(standing, Standing::Usable { from: Some(_), .. })
     }
 
     /// What can be returned at once: without a lock, without a wait, and without leading.
@@ -335,6 +342,15 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         drive(self.entry(key), self.order(), &mut Borrowed(creator), self.timer()).await
     }
 
+    /// What is there of a batch, used as by single reads.
+    fn hits<Q>(self, keys: &[&Q]) -> Vec<Option<Handle<K, V>>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq,
+    {
+        keys.iter().map(|key| self.hit(*key).map(|hit| hit.to_handle())).collect()
+    }
+
     fn entries<'q, Q>(self, keys: &[&'q Q]) -> Vec<Entry<'q, K, V, Backend, Q>>
     where
         'c: 'q,
@@ -354,7 +370,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K> + 'q,
     {
         let keys: Vec<&Q> = keys.into_iter().collect();
-        let mut found = vec![None; keys.len()];
+        let mut found = self.hits(&keys);
         // Runs when it is polled, so that what it leads is known while it runs.
         let creator = RefCell::new(creator);
         let make = |asked: Vec<usize>| {
@@ -423,7 +439,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         E: Send + Sync + 'static,
     {
         let keys: Vec<&Q> = keys.into_iter().collect();
-        let mut found = vec![None; keys.len()];
+        let mut found = self.hits(&keys);
         let creator = RefCell::new(creator);
         let make = |asked: Vec<usize>| {
             let asked: Vec<&Q> = asked.into_iter().map(|i| keys[i]).collect();
@@ -452,7 +468,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         F: Future<Output = Vec<V>>,
     {
         let keys: Vec<&Q> = keys.into_iter().collect();
-        let mut found = vec![None; keys.len()];
+        let mut found = self.hits(&keys);
         let driven = {
             let make = |asked: Vec<usize>| {
                 let creation = creator(asked.into_iter().map(|i| keys[i]).collect());
@@ -484,7 +500,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         E: Send + Sync + 'static,
     {
         let keys: Vec<&Q> = keys.into_iter().collect();
-        let mut found = vec![None; keys.len()];
+        let mut found = self.hits(&keys);
         let make = |asked: Vec<usize>| creator(asked.into_iter().map(|i| keys[i]).collect());
         drive_many(&self.entries(&keys), self.order(), &mut found, make, self.timer()).await?;
         Ok(found.into_iter().map(|found| found.expect("every key was found or made")).collect())

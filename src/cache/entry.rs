@@ -146,6 +146,7 @@ where
             Standing::Fresh => Look::Fresh(claim),
             Standing::Usable { from, state } => Look::Usable { value: claim.clone(), claim, from, state },
             Standing::Missing { from } => Look::Missing { claim, from },
+            Standing::Failed { from } if self.force => Look::Missing { claim, from },
             Standing::Failed { from } => {
                 let failure = claim.entry().failure().expect("N4: an error node has an error");
                 Look::Failed { failure: Arc::clone(failure), claim, from }

@@ -175,7 +175,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             }
                             Eviction::Taken => {
                                 taken += 1;
-                                policy.settle(candidate, Fate::Busy);
+                                policy.settle(candidate, Fate::Taken);
                                 break;
                             }
                             Eviction::Lost => continue,
@@ -186,7 +186,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 match fate {
                     Fate::Evicted | Fate::Expired => return true,
                     Fate::Busy => busy += 1,
-                    Fate::Stale => {}
+                    Fate::Stale | Fate::Taken => {}
                 }
                 break;
             }

@@ -120,6 +120,8 @@ struct Memory {
     /// While the flag is `HELD`: until when nobody tries.
     held_until: Instant,
     failure: Option<(Failure, Instant)>,
+    /// While the flag is `TIRED`: when that was.
+    tired_since: Instant,
     cost: Option<Duration>,
 }
 
@@ -302,10 +304,11 @@ impl<T: Clone> Alone<'_, T> {
         }
         let flag = see(&self.gate.flag);
         let now = self.clock.precise();
-        let (failure, held, cost) = {
+        let (failure, held, cost, tired_since) = {
             let memory = lock(&self.gate.memory);
             let failure = memory.failure.as_ref().filter(|(_, until)| now < *until);
-            (failure.map(|(failure, _)| Arc::clone(failure)), now < memory.held_until, memory.cost)
+            let failure = failure.map(|(failure, _)| Arc::clone(failure));
+            (failure, now < memory.held_until, memory.cost, memory.tired_since)
         };
         let from = (!is_busy(flag)).then_some(flag);
         let Some(Dated { value, age }) = last.clone() else {
@@ -332,7 +335,8 @@ impl<T: Clone> Alone<'_, T> {
                     }
                 }
             }
-            Some((fresh, left)) if flag == IDLE => {
+            // One failure ahead of time is enough, for that value.
+            Some((fresh, left)) if flag == IDLE || flag == TIRED && now.saturating_sub(age) > tired_since => {
                 let expiry = now.saturating_add(left);
                 let due = policy.early.is_some_and(|early| is_due(early, now, expiry, Some(fresh), cost));
                 match due {
@@ -376,6 +380,7 @@ impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
         let now = self.clock.precise();
         let is_fresh = |last: &Dated<T>| self.policy.fresh.is_none_or(|fresh| last.age < fresh);
         if seen.last.as_ref().is_some_and(is_fresh) {
+            lock(&self.gate.memory).tired_since = now;
             return after(TIRED);
         }
         let stands_in = seen.last.as_ref().is_some_and(|last| {

@@ -167,6 +167,7 @@ where
     // Called as part of leading; and dropped after the leads are, if this future is.
     let creator = pin!(async move { make(ids).await });
     let mut leads = Leads { leads, panicked: false };
+    leads.leads.iter_mut().for_each(|(_, lead)| lead.run());
     let begun = leads.leads[0].1.now();
     let made = Leading::new(&numbers, creator, &mut leads.panicked).await;
     let took = leads.leads[0].1.now().saturating_duration_since(begun);

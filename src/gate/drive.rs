@@ -188,6 +188,8 @@ pub(crate) struct Lead<G: Kind, P: Place<G>> {
     claim: Option<G::Claim>,
     flight: Arc<Flight<G::Value>>,
     since: Instant,
+    /// Whether a creator runs, or has run.
+    running: bool,
     panicked: bool,
 }
 
@@ -213,7 +215,7 @@ impl<G: Kind, P: Place<G>> Lead<G, P> {
 
     fn take(place: &P, claim: G::Claim, flight: Arc<Flight<G::Value>>) -> Self {
         let since = Instant::default();
-        Self { place: place.clone(), claim: Some(claim), flight, since, panicked: false }
+        Self { place: place.clone(), claim: Some(claim), flight, since, running: false, panicked: false }
     }
 
     /// Notes who leads, and since when. The clock may be the user's, so by now the lead is one that is given back.
@@ -237,6 +239,11 @@ impl<G: Kind, P: Place<G>> Lead<G, P> {
 
     pub(crate) fn count(&self, moment: Moment) {
         self.place.count(moment);
+    }
+
+    /// Notes that a creator runs for this lead among others.
+    pub(crate) fn run(&mut self) {
+        self.running = true;
     }
 
     pub(crate) fn set_panicked(&mut self, panicked: bool) {
@@ -268,6 +275,7 @@ impl<G: Kind, P: Place<G>> Lead<G, P> {
         mut self,
         creator: &mut C,
     ) -> Result<G::Value, Arc<E>> {
+        self.running = true;
         let made = Leading::new(&[self.flight.number()], Pin::new(creator), &mut self.panicked).await;
         match made {
             Ok(made) => {
@@ -322,7 +330,9 @@ impl<G: Kind, P: Place<G>> Lead<G, P> {
 impl<G: Kind, P: Place<G>> Drop for Lead<G, P> {
     fn drop(&mut self) {
         let Some(claim) = self.claim.take() else { return };
-        self.place.count(Moment::Failed);
+        if self.running {
+            self.place.count(Moment::Failed);
+        }
         let after = self.place.released(&claim);
         let flag = self.place.flag(&claim);
         if self.place.flights().hand_over(flag, &self.flight, self.panicked, after.flag) {
@@ -526,6 +536,8 @@ where
     let lead = match usable.filter(|_| order.freshness == Freshness::AllowStale) {
         None => lead,
         Some(usable) => {
+            let mut lead = lead;
+            lead.run();
             let soft_timeout = order.soft_timeout.map(|soft| (soft, lead.watch()));
             match creator.hand_on(lead) {
                 Err(lead) => lead,

@@ -297,12 +297,6 @@ impl<V> PolicyBuilder<V> {
                 "there is nothing to return when it ends",
             ),
             (
-                matches!(policy.early, Some(Early::Fraction(_))) && policy.fresh.is_none(),
-                "early(Fraction)",
-                "no fresh",
-                "there is nothing for it to be a fraction of",
-            ),
-            (
                 self.hold_back.is_some() && policy.stale_if_error.is_zero(),
                 "hold_back",
                 "no stale_if_error",

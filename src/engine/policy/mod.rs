@@ -46,6 +46,8 @@ pub(crate) enum Fate {
     Expired,
     /// It could not be touched just now: ask again later.
     Busy,
+    /// Somebody makes a newer version of it, so it is of use: ask again much later.
+    Taken,
     /// Nobody there: it was removed, or belonged to content that was cleared.
     Stale,
 }

@@ -90,7 +90,8 @@ impl Policy for S3Fifo {
                 self.ghost.add(token.hash(), length);
             }
             Fate::Busy if from_small => self.small.push(token),
-            Fate::Busy => self.main.push(token),
+            // Not the small one: there it may be alone, and would be the next again.
+            Fate::Busy | Fate::Taken => self.main.push(token),
             Fate::Evicted | Fate::Expired | Fate::Stale => {}
         }
     }
