@@ -8,8 +8,8 @@ use super::{Cache, Ref};
 use crate::engine::{Backend, Event, Handle, Made};
 use crate::error::{CreateError, LoadError};
 use crate::gate::{
-    Alarm, Borrowed, Creator, Freshness, Lead, Order, Policy, Runner, Sleep, Usable, block_on, drive,
-    drive_many,
+    Alarm, Borrowed, Creator, Discard, Freshness, Lead, Order, Policy, Runner, Sleep, Usable, block_on,
+    drive, drive_many,
 };
 use crate::hash::RandomState;
 use crate::sync::Arc;
@@ -66,6 +66,12 @@ impl<V, E> Future for Detached<V, E> {
     type Output = Result<V, E>;
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.make.as_mut().expect("a creator that was handed on is not polled here").as_mut().poll(cx)
+    }
+}
+
+impl<V, E> Discard for Detached<V, E> {
+    fn discard(&mut self) {
+        self.make = None;
     }
 }
 
@@ -222,8 +228,8 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         let mut creator = Some(creator);
         let mut run = || (creator.take().expect("a creator runs once"))();
         let driven = {
-            let make = pin!(async { Ok::<V, Infallible>(run()) });
-            self.drive_blocking(key, &mut Borrowed(make))
+            let make = pin!(Some(async { run() }));
+            self.drive_blocking(key, &mut Borrowed::infallible(make))
         };
         match driven {
             Ok(handle) => Self::counted(handle),
@@ -265,8 +271,8 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         if let Some(served) = self.served(key) {
             return Ok(served);
         }
-        let make = pin!(async move { creator() });
-        self.drive_blocking(key, &mut Borrowed(make)).map(Self::counted)
+        let make = pin!(Some(async move { creator() }));
+        self.drive_blocking(key, &mut Borrowed::new(make)).map(Self::counted)
     }
 
     fn drive_blocking<'q, Q, C, E>(self, key: &'q Q, creator: &mut C) -> Result<Handle<K, V>, CreateError<E>>
@@ -306,16 +312,16 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         if let Some(found) = self.found(key) {
             return found;
         }
-        let mut creator = pin!(creator);
+        let mut creator = pin!(Some(creator));
         let driven = {
-            let make = pin!(async { Ok::<V, Infallible>(creator.as_mut().await) });
-            drive(self.entry(key), self.order(), &mut Borrowed(make), self.timer()).await
+            let mut borrowed = Borrowed::infallible(creator.as_mut());
+            drive(self.entry(key), self.order(), &mut borrowed, self.timer()).await
         };
         match driven {
             Ok(handle) => handle,
             Err(CreateError::Reentrant) => self.reentrant(key),
             Err(_) => {
-                let value = creator.await;
+                let value = creator.as_pin_mut().expect("it has not been polled").await;
                 self.unstored(key, value)
             }
         }
@@ -338,8 +344,8 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         if let Some(found) = self.found(key) {
             return Ok(found);
         }
-        let creator = pin!(creator);
-        drive(self.entry(key), self.order(), &mut Borrowed(creator), self.timer()).await
+        let creator = pin!(Some(creator));
+        drive(self.entry(key), self.order(), &mut Borrowed::new(creator), self.timer()).await
     }
 
     /// What is there of a batch, used as by single reads.

@@ -3,7 +3,7 @@
 
 use super::entry::since;
 use crate::engine::{CachedValue, NodeKind};
-use crate::gate::{Flights, HELD, Policy, see};
+use crate::gate::{Flights, HELD, Policy, see, was_held};
 use crate::time::Instant;
 use std::fmt;
 use std::time::Duration;
@@ -94,9 +94,10 @@ impl EntryState {
                     Self::Fresh { left: (node.expiry() != Instant::FAR_FUTURE).then_some(left) }
                 }
                 Some(since) => {
-                    let held = see(node.gate()) == HELD && now < node.idle();
-                    let held_back = held.then(|| node.idle().saturating_duration_since(now));
-                    if since < policy.stale || held && since < policy.stale_if_error {
+                    let flag = see(node.gate());
+                    let waits = flag == HELD && now < node.idle();
+                    let held_back = waits.then(|| node.idle().saturating_duration_since(now));
+                    if since < policy.stale || was_held(flag) && since < policy.stale_if_error {
                         Self::Stale { since, held_back }
                     } else {
                         Self::Expired { since }

@@ -97,8 +97,8 @@ impl<V, const ENDS: bool> Creating<V, ENDS> {
         creator: impl FnOnce() -> Result<V, E>,
     ) -> Result<Handle<u64, V>, CreateError<E>> {
         let spot = self.spot(&at, policy, force);
-        let make = pin!(async move { creator() });
-        let mut creator = Borrowed(make);
+        let make = pin!(Some(async move { creator() }));
+        let mut creator = Borrowed::new(make);
         block_on(|parker| {
             let parker = Arc::clone(parker);
             drive(spot, Order::of(policy), &mut creator, move |span| Alarm::after(&parker, span))
@@ -111,9 +111,9 @@ impl<V, const ENDS: bool> Creating<V, ENDS> {
         policy: &Policy<V>,
         creator: impl Future<Output = Result<V, E>>,
     ) -> Result<Handle<u64, V>, CreateError<E>> {
-        let creator = pin!(creator);
+        let creator = pin!(Some(creator));
         let spot = self.spot(&at, policy, false);
-        drive(spot, Order::of(policy), &mut Borrowed(creator), |span| policy.timer.sleep(span)).await
+        drive(spot, Order::of(policy), &mut Borrowed::new(creator), |span| policy.timer.sleep(span)).await
     }
 
     pub fn get_or_create_multi<E: Send + Sync + 'static>(

@@ -73,8 +73,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let Made { value, fresh, cut, took } = made;
         let weight = self.weigh(&key, &value, None);
         let span = self.lifetimes.span(&key, &value, fresh).map(|span| match span {
-            // Of a time without end no part can be cut off.
+            // Of a time without end no part can be cut off; and a product of fractions is not exact.
             Duration::MAX => span,
+            _ if cut == 0.0 => span,
             _ => Duration::try_from_secs_f64(span.as_secs_f64() * (1.0 - cut)).unwrap_or(span),
         });
         let expiry = span.map_or(Instant::FAR_FUTURE, |span| self.lifetimes.deadline(span));

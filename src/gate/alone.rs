@@ -204,8 +204,8 @@ impl<T: Clone> Gate<T> {
             let epoch = self.gate_epoch();
             ready(place.judge(epoch, read()))
         };
-        let create = pin!(async move { create() });
-        let mut creator = Borrowed(create);
+        let create = pin!(Some(async move { create() }));
+        let mut creator = Borrowed::new(create);
         block_on(|parker| {
             let parker = Arc::clone(parker);
             drive_by(place, look, Order::of(policy), &mut creator, move |span| Alarm::after(&parker, span))
@@ -244,9 +244,9 @@ impl<T: Clone> Gate<T> {
             let reading = read();
             async move { place.judge(epoch, reading.await) }
         };
-        let create = pin!(create);
+        let create = pin!(Some(create));
         let sleep = |span| policy.timer.sleep(span);
-        drive_by(place, look, Order::of(policy), &mut Borrowed(create), sleep).await
+        drive_by(place, look, Order::of(policy), &mut Borrowed::new(create), sleep).await
     }
 }
 
@@ -336,7 +336,9 @@ impl<T: Clone> Alone<'_, T> {
                 }
             }
             // One failure ahead of time is enough, for that value.
-            Some((fresh, left)) if flag == IDLE || flag == TIRED && now.saturating_sub(age) > tired_since => {
+            Some((fresh, left))
+                if flag == IDLE || flag == TIRED && now.saturating_sub(age) >= tired_since =>
+            {
                 let expiry = now.saturating_add(left);
                 let due = policy.early.is_some_and(|early| is_due(early, now, expiry, Some(fresh), cost));
                 match due {

@@ -6,7 +6,9 @@
 //! What others began and gave up is led in a further round, by a further call of the creator.
 #![forbid(unsafe_code)]
 
-use super::drive::{Kind, Lead, Look, Moment, Order, Place, Sight, Waited, Waiting, serve, stand_in};
+use super::drive::{
+    Borrowed, Kind, Lead, Look, Moment, Order, Place, Sight, Waited, Waiting, serve, stand_in,
+};
 use super::flight::{Failure, Outcome};
 use super::led::Leading;
 use super::policy::Freshness;
@@ -164,12 +166,13 @@ where
     let asked = leads.len();
     let numbers: Vec<u64> = leads.iter().map(|(_, lead)| lead.number()).collect();
     let ids = leads.iter().map(|(i, _)| *i).collect();
-    // Called as part of leading; and dropped after the leads are, if this future is.
-    let creator = pin!(async move { make(ids).await });
+    // Called as part of leading.
+    let creator = pin!(Some(async move { make(ids).await }));
+    let mut creator = Borrowed::new(creator);
     let mut leads = Leads { leads, panicked: false };
     leads.leads.iter_mut().for_each(|(_, lead)| lead.run());
     let begun = leads.leads[0].1.now();
-    let made = Leading::new(&numbers, creator, &mut leads.panicked).await;
+    let made = Leading::new(&numbers, &mut creator, &mut leads.panicked).await;
     let took = leads.leads[0].1.now().saturating_duration_since(begun);
     let leads = leads.take();
     match made {

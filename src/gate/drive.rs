@@ -22,11 +22,12 @@
 #![forbid(unsafe_code)]
 
 use super::flight::{Failure, Flight, Flights, Landing, Leader, Outcome};
-use super::led::{Leading, Note, leading};
+use super::led::{Discard, Leading, Note, leading};
 use super::policy::{Freshness, Policy};
 use crate::error::CreateError;
 use crate::sync::{Arc, AtomicU8, Backoff, current_thread};
 use crate::time::Instant;
+use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
@@ -158,7 +159,7 @@ impl Order {
 
 /// A creator, to be polled at most by one leader, or handed on.
 pub(crate) trait Creator<G: Kind, P: Place<G>, E>:
-    Future<Output = Result<G::Made, E>> + Unpin
+    Future<Output = Result<G::Made, E>> + Discard + Unpin
 {
     /// Gives the lead to somebody who will do the creation in the background.
     ///
@@ -169,17 +170,46 @@ pub(crate) trait Creator<G: Kind, P: Place<G>, E>:
     }
 }
 
-/// A creator of the caller's own, which may borrow.
-pub(crate) struct Borrowed<'f, F>(pub(crate) Pin<&'f mut F>);
+/// A creator of the caller's own, which may borrow, and what makes a result of its output.
+pub(crate) struct Borrowed<'f, F, M> {
+    /// None: it has ended, or was discarded.
+    future: Pin<&'f mut Option<F>>,
+    result: M,
+}
 
-impl<F: Future> Future for Borrowed<'_, F> {
-    type Output = F::Output;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        self.0.as_mut().poll(cx)
+impl<'f, F: Future> Borrowed<'f, F, fn(F::Output) -> F::Output> {
+    pub(crate) fn new(future: Pin<&'f mut Option<F>>) -> Self {
+        Self { future, result: |output| output }
     }
 }
 
-impl<G: Kind, P: Place<G>, E, F: Future<Output = Result<G::Made, E>>> Creator<G, P, E> for Borrowed<'_, F> {}
+impl<'f, F: Future> Borrowed<'f, F, fn(F::Output) -> Result<F::Output, Infallible>> {
+    /// One that can't fail.
+    pub(crate) fn infallible(future: Pin<&'f mut Option<F>>) -> Self {
+        Self { future, result: Ok }
+    }
+}
+
+impl<F: Future, T, M: Fn(F::Output) -> T + Unpin> Future for Borrowed<'_, F, M> {
+    type Output = T;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let future = self.future.as_mut().as_pin_mut().expect("a creator that is gone is not polled");
+        future.poll(cx).map(|output| (self.result)(output))
+    }
+}
+
+impl<F, M> Discard for Borrowed<'_, F, M> {
+    fn discard(&mut self) {
+        self.future.set(None);
+    }
+}
+
+impl<G: Kind, P: Place<G>, E, F, M> Creator<G, P, E> for Borrowed<'_, F, M>
+where
+    F: Future,
+    M: Fn(F::Output) -> Result<G::Made, E> + Unpin,
+{
+}
 
 /// The right, and the duty, to make the next version.
 pub(crate) struct Lead<G: Kind, P: Place<G>> {
@@ -276,7 +306,7 @@ impl<G: Kind, P: Place<G>> Lead<G, P> {
         creator: &mut C,
     ) -> Result<G::Value, Arc<E>> {
         self.running = true;
-        let made = Leading::new(&[self.flight.number()], Pin::new(creator), &mut self.panicked).await;
+        let made = Leading::new(&[self.flight.number()], creator, &mut self.panicked).await;
         match made {
             Ok(made) => {
                 let took = self.place.now().saturating_duration_since(self.since);

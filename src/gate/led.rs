@@ -113,25 +113,38 @@ pub(crate) fn leading<T>(flights: &[u64], panicked: &mut bool, call: impl FnOnce
     result
 }
 
-/// A creator's future, whose polls count as leading.
-pub(crate) struct Leading<'l, F> {
+/// What can be dropped where it is.
+pub(crate) trait Discard {
+    fn discard(&mut self);
+}
+
+/// A creator's future, whose polls count as leading, and so does its end: it is gone before the lead is given up or on, and
+/// what its destructors ask for is known to be asked by it.
+pub(crate) struct Leading<'l, C: Discard> {
     flights: &'l [u64],
-    creator: Pin<&'l mut F>,
+    creator: &'l mut C,
     /// True while the creator runs, and if it has panicked.
     panicked: &'l mut bool,
 }
 
-impl<'l, F> Leading<'l, F> {
-    pub(crate) fn new(flights: &'l [u64], creator: Pin<&'l mut F>, panicked: &'l mut bool) -> Self {
+impl<'l, C: Discard> Leading<'l, C> {
+    pub(crate) fn new(flights: &'l [u64], creator: &'l mut C, panicked: &'l mut bool) -> Self {
         Self { flights, creator, panicked }
     }
 }
 
-impl<F: Future> Future for Leading<'_, F> {
-    type Output = F::Output;
+impl<C: Future + Discard + Unpin> Future for Leading<'_, C> {
+    type Output = C::Output;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<C::Output> {
         let Self { flights, creator, panicked } = &mut *self;
-        leading(flights, panicked, || creator.as_mut().poll(cx))
+        leading(flights, panicked, || Pin::new(&mut **creator).poll(cx))
+    }
+}
+
+impl<C: Discard> Drop for Leading<'_, C> {
+    fn drop(&mut self) {
+        let _frame = Frame::new(self.flights);
+        self.creator.discard();
     }
 }

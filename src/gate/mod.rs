@@ -57,3 +57,4 @@ pub(crate) use drive::{
 };
 pub(crate) use early::is_due;
 pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, Outcome, TIRED, is_busy, see, was_held};
+pub(crate) use led::Discard;

@@ -214,12 +214,13 @@ impl Generation {
         }
     }
 
-    /// For what comes after a `clear`. Tickets go on half a round later: writers that are still at work in the former
-    /// generation draw a few more there, which must not be those of keys that come back here (E2).
+    /// For what comes after a `clear`. Tickets go on some way further round: writers that are still at work in former
+    /// generations draw a few more there, which must not be those of keys that come back here (E2). By the golden section, so
+    /// that several generations in a row keep apart.
     pub(super) fn after(former: &Self) -> Self {
         let drawn = former.entries.load(Ordering::Relaxed) >> ENTRIES_BITS;
         let next = Self::new();
-        next.entries.store((drawn + (1 << 15)) << ENTRIES_BITS, Ordering::Relaxed);
+        next.entries.store((drawn + 40_503) << ENTRIES_BITS, Ordering::Relaxed);
         next
     }
 
