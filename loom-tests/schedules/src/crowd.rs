@@ -36,16 +36,23 @@ struct Other;
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     keys: u8,
-    /// Inserts, removes, and, if more than one in so many, clears.
+    /// Inserts and removes.
     changes: bool,
     clears: bool,
+    /// Values become stale, and the clock moves.
     ages: bool,
+    /// Creators return errors.
     errs: bool,
     panics: bool,
+    /// Futures are dropped, and tasks aborted.
     drops: bool,
+    /// Some callers don't wait for long.
     limits: bool,
+    /// Creators ask for other keys, or for their own.
     nests: bool,
+    /// There is room for one or two.
     evicts: bool,
+    /// Not every value is to be stored.
     picky: bool,
 }
 
@@ -158,13 +165,13 @@ pub(crate) fn run() {
 
 impl World {
     fn new(plan: Plan, dice: &mut Dice) -> Self {
-        let ledger = Arc::new(Ledger::new(plan.keys, plan.evicts));
+        let ledger = Ledger::new(plan.keys, plan.evicts);
         let clock = ManualClock::new();
         let background = Background::new(dice.split());
         let (stale, if_error) = (dice.pick(&[0, 50, 50, 1000]), dice.pick(&[0, 0, 60, 1000]));
         let (error_ttl, early, hold) = (dice.one_in(3), dice.one_in(4), dice.pick(&[0, 30]));
         let soft = dice.one_in(3);
-        let timers = dice.split();
+        let mut timers = dice.split();
         let policy = |freshness: Freshness, wait: bool, dice: Dice| {
             let mut builder = Policy::builder().runner(background.clone()).timer(SomeTime::new(dice));
             builder = builder.freshness(freshness);
@@ -193,11 +200,10 @@ impl World {
                 builder = builder.wait(Duration::from_nanos(1));
             }
             if plan.picky {
-                builder = builder.should_cache(|value: &Value| value.number % 3 != 0);
+                builder = builder.should_cache(|value: &Value| !value.number.is_multiple_of(3));
             }
             builder.build().expect("no setting contradicts another")
         };
-        let mut timers = timers;
         let mut builder = Cache::builder()
             .hasher(Hasher::default())
             .shards(NonZero::new(dice.pick(&[1, 2])).expect("not zero"))
@@ -272,7 +278,7 @@ impl World {
         finish(&creation, making)
     }
 
-    /// What a call that may fail may be answered with. `leads`: it was made by somebody who leads.
+    /// What a call that may fail may be answered with. `leads`: by somebody who leads, and so may be in a circle.
     fn judge(&self, call: Call, result: Result<&Value, &CreateError<Trouble>>, leads: bool) {
         match result {
             Ok(value) => self.ledger.saw(call, value),
@@ -498,11 +504,8 @@ impl World {
                     async move { world.make_async(call, Watch::Gated, making).await }
                 };
                 // What was handed on goes on without its caller.
-                let ended =
-                    Fickle::new(self.cache.try_get_or_create_detached_async(&key, create), patience, || {
-                        TOTALS.dropped.add(1)
-                    })
-                    .await;
+                let detached = self.cache.try_get_or_create_detached_async(&key, create);
+                let ended = self.may_go(call, patience, detached).await;
                 if let Ended::With(result) = ended {
                     self.judge(call, result.as_deref(), false);
                 }
@@ -561,8 +564,13 @@ impl World {
             ledger.check(cache.explain(&key).leader.is_none(), "nobody is there, and a key has a leader");
             ledger.check(!plan.is_calm() || made <= 1, "nothing went wrong, and a key was made twice");
             let call = ledger.call("in the end", key);
-            let found = cache.get_or_create(&key, || ledger.creation(call, Watch::Gated).value());
-            ledger.saw(call, &found);
+            let create = || ledger.creation(call, Watch::Gated).value();
+            ledger.saw(call, &cache.get_or_create(&key, create));
+            // There may have been a value, or an error that is remembered.
+            cache.remove(&key);
+            let before = ledger.created(key);
+            ledger.saw(call, &cache.get_or_create(&key, create));
+            ledger.check(ledger.created(key) == before + 1, "a key that has nothing is not made");
         }
         #[cfg(fuzzing)]
         {

@@ -2,8 +2,10 @@
 //! note is one step.
 
 use crate::tasks::lock;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use shuttle::current::{TaskId, try_get_current_task};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, Weak};
 
 /// A value, told from all others of its execution by its number.
 #[derive(Debug)]
@@ -34,6 +36,9 @@ impl Drop for Value {
     }
 }
 
+/// Whether a creator is taken to run until it is dropped, even if it will not be polled any more.
+pub(crate) static STRICT: AtomicBool = AtomicBool::new(false);
+
 /// As a key: whichever.
 const ANY: u8 = u8::MAX;
 
@@ -51,12 +56,12 @@ pub(crate) struct Call {
     floor: u64,
 }
 
-/// What becomes of a creation that somebody else has led to its end, or nobody.
+/// What a creator may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Watch {
-    /// At most one at a time for a version.
+    /// A leader's: at most one at a time for a version.
     Gated,
-    /// It may be the own, unstored creation of a caller that could not wait.
+    /// That of a caller that could not wait and can't be told of an error: beside the gate, and not stored.
     Unstored,
 }
 
@@ -65,7 +70,7 @@ pub(crate) enum Watch {
 pub(crate) struct Ledger {
     inner: Mutex<Inner>,
     alive: Arc<AtomicUsize>,
-    /// No version is ever replaced by anything but a creation: then there is at most one creator for a key at any time.
+    /// Versions may also leave by eviction, at times that nobody knows: then several creators for one key prove nothing.
     evicts: bool,
 }
 
@@ -85,6 +90,14 @@ struct Origin {
     settled: u64,
 }
 
+/// A creator that runs for a call.
+#[derive(Debug)]
+struct Creator {
+    call: u64,
+    begun: u64,
+    task: Option<TaskId>,
+}
+
 /// What is known of a key.
 #[derive(Debug, Default)]
 struct Book {
@@ -94,7 +107,7 @@ struct Book {
     changed: u64,
     /// How many changes are under way.
     changing: u32,
-    creators: Vec<(u64, u64)>,
+    creators: Vec<Creator>,
     created: u64,
 }
 
@@ -105,18 +118,34 @@ impl Inner {
         self.now
     }
 
-    fn fail(&self, why: &str) -> ! {
+    fn told(&self) -> String {
         let mut told = String::new();
         for (at, what, who, key, number) in &self.log {
             told.push_str(&format!("  {at:4} {what:<16} call {who:<3} key {key} number {number}\n"));
         }
-        panic!("{why}\n{told}")
+        told
+    }
+
+    fn fail(&self, why: &str) -> ! {
+        panic!("{why}\n{}", self.told())
+    }
+}
+
+thread_local! {
+    /// The ledger of the execution that runs on this thread.
+    static LAST: RefCell<Weak<Ledger>> = const { RefCell::new(Weak::new()) };
+}
+
+/// Prints what was done in the execution that failed on this thread.
+pub(crate) fn print_last() {
+    if let Some(last) = LAST.with(|last| last.borrow().upgrade()) {
+        eprintln!("{}", lock(&last.inner).told());
     }
 }
 
 impl Ledger {
-    pub(crate) fn new(keys: u8, evicts: bool) -> Self {
-        Self {
+    pub(crate) fn new(keys: u8, evicts: bool) -> Arc<Self> {
+        let ledger = Arc::new(Self {
             inner: Mutex::new(Inner {
                 now: 0,
                 origins: Vec::new(),
@@ -125,7 +154,9 @@ impl Ledger {
             }),
             alive: Arc::default(),
             evicts,
-        }
+        });
+        LAST.set(Arc::downgrade(&ledger));
+        ledger
     }
 
     /// A worker begins something with a key.
@@ -153,23 +184,33 @@ impl Ledger {
         let number = Self::origin(&mut inner, call.key, now);
         let book = &inner.books[usize::from(call.key)];
         if watch == Watch::Gated && !self.evicts && book.changing == 0 {
-            for (id, begun) in &book.creators {
-                if book.changed < *begun {
-                    inner.fail(&format!("two creators at once for one version: calls {id} and {}", call.id));
+            for other in &book.creators {
+                // Either may lead a version from before a change.
+                if book.changed < call.begun.min(other.begun) {
+                    let (one, two) = (other.call, call.id);
+                    inner.fail(&format!("two creators at once for one version: calls {one} and {two}"));
                 }
             }
         }
         if watch == Watch::Gated {
-            inner.books[usize::from(call.key)].creators.push((call.id, call.begun));
+            let creator = Creator { call: call.id, begun: call.begun, task: try_get_current_task() };
+            inner.books[usize::from(call.key)].creators.push(creator);
         }
         Creation { ledger: Arc::clone(self), call, number }
     }
 
-    /// That call's creator will not run any more.
+    /// That call is about to be dropped unfinished: its creator, and creators that that has called, will not run any
+    /// more. Those that were handed on to other tasks will.
     pub(crate) fn gone(&self, call: Call) {
+        if STRICT.load(Ordering::Relaxed) {
+            return;
+        }
+        let here = try_get_current_task();
         let mut inner = lock(&self.inner);
         inner.tick("gone", call.id, call.key, 0);
-        inner.books[usize::from(call.key)].creators.retain(|(id, _)| *id != call.id);
+        for book in &mut inner.books {
+            book.creators.retain(|creator| creator.task != here || creator.begun < call.begun);
+        }
     }
 
     /// A change of these keys begins: an insert, a remove, a clear.
@@ -256,7 +297,9 @@ impl Creation {
 
 impl Drop for Creation {
     fn drop(&mut self) {
-        self.ledger.gone(self.call);
+        let mut inner = lock(&self.ledger.inner);
+        inner.tick("creator ends", self.call.id, self.call.key, 0);
+        inner.books[usize::from(self.call.key)].creators.retain(|creator| creator.call != self.call.id);
     }
 }
 

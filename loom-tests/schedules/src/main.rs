@@ -1,4 +1,34 @@
-//! Many callers on few keys, under schedules that shuttle makes up.
+//! Many callers on few keys of the shipped sources, under schedules that shuttle makes up: threads and tasks of one OS
+//! thread, switched at every use of an atomic, a lock or a thread-local that goes through dogpile's `sync`.
+//!
+//! ```text
+//! RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" cargo run --release -p dogpile-schedules -- short
+//! ```
+//!
+//! | command | what |
+//! |---|---|
+//! | `short` | all of the below in a small number, at most a minute: what is run with the tests |
+//! | `long` | 1,000,000 schedules of `crowd` and `gate`, 100,000 histories of `linear`, and `planted` |
+//! | `crowd` | sixteen callers of a cache, see `crowd.rs` |
+//! | `gate` | sixteen callers of a gate alone, see `alone.rs` |
+//! | `linear` | histories that must be linearizable, see `linear.rs` |
+//! | `planted` | bugs that the others must find, see `planted.rs` |
+//!
+//! Options of each scenario: `--schedules N`, `--threads N`, `--seconds N` (stops then), `--seed N` (repeats what failed),
+//! `--strict` (a creator runs until it is dropped, even if its call was). Three quarters of the schedules (of histories more) are drawn at random,
+//! one quarter by PCT with three changes of priority: S. Burckhardt et al., *A randomized scheduler with probabilistic
+//! guarantees of finding bugs*, ASPLOS 2010.
+//!
+//! # What this is not
+//! Everything is sequentially consistent here, and crossbeam-epoch and the reference counts of `std` are not scheduled:
+//! orderings are for the models in `loom-tests`.
+//!
+//! # A schedule that failed
+//! Its seed is printed, and what its callers did. The seed repeats the choices, but not always the schedule: when
+//! crossbeam-epoch ends a grace period depends on what the process has done before.
+
+#[cfg(dogpile_shuttle)]
+mod alone;
 #[cfg(dogpile_shuttle)]
 mod crowd;
 #[cfg(dogpile_shuttle)]
@@ -6,22 +36,23 @@ mod dice;
 #[cfg(dogpile_shuttle)]
 mod ledger;
 #[cfg(dogpile_shuttle)]
+mod linear;
+#[cfg(dogpile_shuttle)]
+mod planted;
+#[cfg(dogpile_shuttle)]
+mod runs;
+#[cfg(dogpile_shuttle)]
 mod tasks;
 #[cfg(dogpile_shuttle)]
 mod totals;
 
 #[cfg(dogpile_shuttle)]
-fn main() {
-    let n: usize = std::env::args().nth(1).unwrap().parse().unwrap();
-    let mut config = shuttle::Config::new();
-    config.stack_size = 1 << 18;
-    config.silence_warnings = true;
-    config.failure_persistence = shuttle::FailurePersistence::None;
-    let start = std::time::Instant::now();
-    shuttle::Runner::new(shuttle::scheduler::RandomScheduler::new(n), config).run(crowd::run);
-    println!("{n} in {:?}", start.elapsed());
-    println!("{}", totals::TOTALS);
+fn main() -> std::process::ExitCode {
+    runs::main()
 }
 
 #[cfg(not(dogpile_shuttle))]
-fn main() {}
+fn main() -> std::process::ExitCode {
+    eprintln!(r#"build this with RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing""#);
+    std::process::ExitCode::FAILURE
+}
