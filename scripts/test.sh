@@ -100,6 +100,17 @@ sanitizer() {
     asan detect_leaks=0 --lib --test hostile --test follows_model
 }
 
+# schedules COMMAND: `short` with the tests, `long` for all that there is to see.
+schedules() {
+    RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
+        cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
+        run -p dogpile-schedules --release --locked -- "$@"
+}
+
+single_flight() {
+    cargo run -p dogpile-benches --release --locked -- single-flight
+}
+
 instructions() {
     cargo run -p dogpile-benches --release --locked -- instructions --check
 }
@@ -111,7 +122,11 @@ stage "each feature" each_feature
 stage "weight of the core" scripts/weight.sh
 stage "a crate of a user's" scripts/scratch.sh
 stage "tests" cargo test --locked --all-features
+stage "an example" cargo run --quiet --locked --example guard_a_file
 stage "models and mutants" models
+stage "schedules and histories" schedules short
+stage "bugs planted in schedules" schedules planted
+stage "single flight beside the peers" single_flight
 if have_command valgrind valgrind && have_command objdump binutils; then
     stage "instruction counts" instructions
 else

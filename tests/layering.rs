@@ -26,6 +26,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::time::Instant", &["time.rs"]),
     ("SystemTime", &["time.rs"]),
     ("loom::", &["sync.rs", "engine/reclaim/hazard.rs"]),
+    ("shuttle::", &["sync.rs"]),
     ("crossbeam_epoch", &["engine/reclaim/epoch.rs"]),
 ];
 

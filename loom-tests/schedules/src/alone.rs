@@ -231,10 +231,7 @@ impl World {
             self.end_of_creation(dice, creation.number, || creation.value())
         };
         let run = self.gate.run_async(read, create, &self.clock, policy);
-        let gone = || {
-            TOTALS.dropped.add(1);
-            self.ledger.gone(call);
-        };
+        let gone = || TOTALS.dropped.add(1);
         if let Ended::With(result) = Fickle::new(run, patience, gone).await {
             self.judge(call, newest, result);
         }

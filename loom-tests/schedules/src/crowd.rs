@@ -470,14 +470,13 @@ impl World {
                         Err(_) => unreachable!("it was not to fail"),
                     }
                 };
-                let ended = self
-                    .may_go(call, patience, async {
-                        match policy {
-                            None => self.cache.get_or_create_async(&key, create).await,
-                            Some(_) => with.get_or_create_async(&key, create).await,
-                        }
-                    })
-                    .await;
+                let ended = Self::may_go(patience, async {
+                    match policy {
+                        None => self.cache.get_or_create_async(&key, create).await,
+                        Some(_) => with.get_or_create_async(&key, create).await,
+                    }
+                })
+                .await;
                 if let Ended::With(found) = ended {
                     self.ledger.saw(call, &found);
                 }
@@ -485,14 +484,13 @@ impl World {
             3..=6 => {
                 let call = self.ledger.call("try async", key);
                 let create = self.make_async(call, Watch::Gated, making);
-                let ended = self
-                    .may_go(call, patience, async {
-                        match policy {
-                            None => self.cache.try_get_or_create_async(&key, create).await,
-                            Some(_) => with.try_get_or_create_async(&key, create).await,
-                        }
-                    })
-                    .await;
+                let ended = Self::may_go(patience, async {
+                    match policy {
+                        None => self.cache.try_get_or_create_async(&key, create).await,
+                        Some(_) => with.try_get_or_create_async(&key, create).await,
+                    }
+                })
+                .await;
                 if let Ended::With(result) = ended {
                     self.judge(call, result.as_deref(), false);
                 }
@@ -505,7 +503,7 @@ impl World {
                 };
                 // What was handed on goes on without its caller.
                 let detached = self.cache.try_get_or_create_detached_async(&key, create);
-                let ended = self.may_go(call, patience, detached).await;
+                let ended = Self::may_go(patience, detached).await;
                 if let Ended::With(result) = ended {
                     self.judge(call, result.as_deref(), false);
                 }
@@ -531,10 +529,7 @@ impl World {
                 made.map_err(|_| self.ledger.trouble_of_many())
             }
         };
-        let gone = || {
-            TOTALS.dropped.add(1);
-            calls.iter().for_each(|call| self.ledger.gone(*call));
-        };
+        let gone = || TOTALS.dropped.add(1);
         let ended =
             Fickle::new(self.cache.try_get_or_create_multi_async(&keys, create), patience, gone).await;
         match ended {
@@ -548,11 +543,8 @@ impl World {
     }
 
     /// A call of a task that may be dropped before its end: then it creates nothing any more.
-    fn may_go<F: Future>(&self, call: Call, patience: Option<u32>, future: F) -> Fickle<F, impl FnMut()> {
-        Fickle::new(future, patience, move || {
-            TOTALS.dropped.add(1);
-            self.ledger.gone(call);
-        })
+    fn may_go<F: Future>(patience: Option<u32>, future: F) -> Fickle<F, impl FnMut()> {
+        Fickle::new(future, patience, || TOTALS.dropped.add(1))
     }
 
     /// Everybody has gone.

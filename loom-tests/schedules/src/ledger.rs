@@ -2,9 +2,8 @@
 //! note is one step.
 
 use crate::tasks::lock;
-use shuttle::current::{TaskId, try_get_current_task};
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
 /// A value, told from all others of its execution by its number.
@@ -35,9 +34,6 @@ impl Drop for Value {
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
-
-/// Whether a creator is taken to run until it is dropped, even if it will not be polled any more.
-pub(crate) static STRICT: AtomicBool = AtomicBool::new(false);
 
 /// As a key: whichever.
 const ANY: u8 = u8::MAX;
@@ -95,7 +91,6 @@ struct Origin {
 struct Creator {
     call: u64,
     begun: u64,
-    task: Option<TaskId>,
 }
 
 /// What is known of a key.
@@ -193,24 +188,10 @@ impl Ledger {
             }
         }
         if watch == Watch::Gated {
-            let creator = Creator { call: call.id, begun: call.begun, task: try_get_current_task() };
+            let creator = Creator { call: call.id, begun: call.begun };
             inner.books[usize::from(call.key)].creators.push(creator);
         }
         Creation { ledger: Arc::clone(self), call, number }
-    }
-
-    /// That call is about to be dropped unfinished: its creator, and creators that that has called, will not run any
-    /// more. Those that were handed on to other tasks will.
-    pub(crate) fn gone(&self, call: Call) {
-        if STRICT.load(Ordering::Relaxed) {
-            return;
-        }
-        let here = try_get_current_task();
-        let mut inner = lock(&self.inner);
-        inner.tick("gone", call.id, call.key, 0);
-        for book in &mut inner.books {
-            book.creators.retain(|creator| creator.task != here || creator.begun < call.begun);
-        }
     }
 
     /// A change of these keys begins: an insert, a remove, a clear.

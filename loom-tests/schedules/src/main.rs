@@ -14,10 +14,10 @@
 //! | `linear` | histories that must be linearizable, see `linear.rs` |
 //! | `planted` | bugs that the others must find, see `planted.rs` |
 //!
-//! Options of each scenario: `--schedules N`, `--threads N`, `--seconds N` (stops then), `--seed N` (repeats what failed),
-//! `--strict` (a creator runs until it is dropped, even if its call was). Three quarters of the schedules (of histories more) are drawn at random,
-//! one quarter by PCT with three changes of priority: S. Burckhardt et al., *A randomized scheduler with probabilistic
-//! guarantees of finding bugs*, ASPLOS 2010.
+//! Options of each scenario: `--schedules N`, `--threads N`, `--seconds N` (stops then), `--seed N` (repeats what failed).
+//! Three quarters of the schedules (of histories more) are drawn at random, one quarter by PCT with three changes of priority:
+//! S. Burckhardt et al., *A randomized scheduler with probabilistic guarantees of finding bugs*, ASPLOS 2010. A creator counts
+//! as running until it is dropped.
 //!
 //! # What this is not
 //! Everything is sequentially consistent here, and crossbeam-epoch and the reference counts of `std` are not scheduled:

@@ -82,9 +82,6 @@ pub(crate) fn main() -> ExitCode {
         seconds: number("--seconds"),
         seed: number("--seed"),
     };
-    if arguments.iter().any(|argument| argument == "--strict") {
-        ledger::STRICT.store(true, Ordering::Relaxed);
-    }
     let of = |scenario, schedules, seconds| {
         run(scenario, Options { schedules, seconds: options.seconds.or(seconds), ..options })
     };
