@@ -539,7 +539,7 @@ fn wakers_may_panic_when_they_are_cloned_or_dropped() {
         burn("clone");
         RawWaker::new(data, &TABLE)
     }
-    static TABLE: RawWakerVTable = RawWakerVTable::new(|data| clone(data), |_| {}, |_| {}, |_| burn("drop"));
+    static TABLE: RawWakerVTable = RawWakerVTable::new(clone, |_| {}, |_| {}, |_| burn("drop"));
     // SAFETY: the functions of the table look at no data, and may be called in any order by any thread.
     let waker = unsafe { Waker::new(std::ptr::null(), &TABLE) };
     let mut cx = Context::from_waker(&waker);
@@ -599,6 +599,81 @@ async fn slowly<T>(value: T) -> T {
         one_pause().await;
     }
     value
+}
+
+/// Does something when it is dropped.
+struct OnDrop<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for OnDrop<F> {
+    fn drop(&mut self) {
+        (self.0)();
+    }
+}
+
+/// At most one creator of a version is at work: also a dropped one, which may have much to put away.
+#[test]
+fn a_dropped_creator_is_gone_before_its_lead_goes_on() {
+    let _watch = watch();
+    let cache = cache();
+    let (heir_begun, gone) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let mut leader = Polled::new(cache.get_or_create_async(&1, async {
+        let _guard = OnDrop(|| {
+            assert!(cache.key_is_locked(&1), "it still leads");
+            for _ in 0..1000 {
+                thread::yield_now();
+            }
+            assert_eq!(heir_begun.load(SeqCst), 0);
+            gone.store(1, SeqCst);
+        });
+        std::future::pending().await
+    }));
+    assert!(leader.poll().is_none());
+    thread::scope(|scope| {
+        let heir = scope.spawn(|| {
+            *cache.get_or_create(&1, || {
+                heir_begun.store(1, SeqCst);
+                assert_eq!(gone.load(SeqCst), 1);
+                5
+            })
+        });
+        until("it waits", || cache.stats().waits == 1);
+        drop(leader);
+        assert_eq!(heir.join().unwrap(), 5);
+    });
+}
+
+/// What a dropped creator puts away may ask the cache: for its own key it is told that it is making that; or it may panic.
+#[test]
+fn destructors_of_a_dropped_creator_are_part_of_it() {
+    let _watch = watch();
+    for panicking in [false, true] {
+        for batch in [false, true] {
+            let cache = cache();
+            let told = RefCell::new(Vec::new());
+            let make = async || {
+                let _guard = OnDrop(|| {
+                    for key in [1, 2] {
+                        let asked = cache.try_get_or_create(&key, || Ok::<_, No>(9)).map(|found| *found);
+                        told.borrow_mut().push(asked);
+                    }
+                    assert!(!panicking, "a destructor");
+                });
+                std::future::pending::<u32>().await
+            };
+            let mut leader: Polled<'_, ()> = match batch {
+                false => Polled::new(async { drop(cache.get_or_create_async(&1, make()).await) }),
+                true => Polled::new(async {
+                    let make = |_| async { vec![make().await] };
+                    drop(cache.get_or_create_multi_async(&[1], make).await);
+                }),
+            };
+            assert!(leader.poll().is_none());
+            let said = catch_unwind(AssertUnwindSafe(|| drop(leader)));
+            assert_eq!(said.is_err(), panicking);
+            assert_eq!(*told.borrow(), [Err(CreateError::Reentrant), Ok(9)], "batch: {batch}");
+            all_is_well(&cache, &[1, 2]);
+        }
+    }
 }
 
 /// Nothing is locked, nothing but values is there, and the next one makes what is lacking.
