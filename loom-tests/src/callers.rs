@@ -23,8 +23,17 @@ pub const OLD: u64 = 1;
 pub const NEW: u64 = 10;
 
 /// A clock that stands still while threads run. Not modelled: time is no part of the protocol.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Halted(Arc<std::sync::atomic::AtomicU64>);
+
+impl Default for Halted {
+    /// Late enough for old values to be older.
+    fn default() -> Self {
+        let clock = Self(Arc::default());
+        clock.advance(1000);
+        clock
+    }
+}
 
 impl Halted {
     /// Moves the time on.
@@ -63,7 +72,9 @@ pub struct Shop {
     census: Census,
     /// Written by whoever creates: a creation that another does not happen before, or after, fails the model (P1).
     bench: UnsafeCell<()>,
-    /// What a creation does to the world, for the schedules' sake.
+    /// Whether creations of several versions may overlap.
+    overlaps: bool,
+    /// How many creations were begun. Modelled.
     noise: AtomicUsize,
     /// How the first calls end. All later ones make a value.
     plan: Vec<Ending>,
@@ -82,7 +93,7 @@ struct Ghost {
 struct Work<'s> {
     shop: &'s Shop,
     call: usize,
-    _bench: loom::cell::MutPtr<()>,
+    _bench: Option<loom::cell::MutPtr<()>>,
 }
 
 impl Work<'_> {
@@ -106,10 +117,17 @@ impl Shop {
         Self {
             census: Census::new(),
             bench: UnsafeCell::new(()),
+            overlaps: false,
             noise: AtomicUsize::new(0),
             plan: plan.to_vec(),
             ghost: Mutex::default(),
         }
+    }
+
+    /// The same where a version is written or taken out while its newer one is made: then another may begin (H13).
+    #[must_use]
+    pub fn overlapping() -> Self {
+        Self { overlaps: true, ..Self::new(&[]) }
     }
 
     /// Which values are alive.
@@ -127,9 +145,16 @@ impl Shop {
             ghost.calls.push(None);
             ghost.calls.len() - 1
         });
-        let bench = self.bench.get_mut();
-        self.noise.fetch_add(1, Ordering::Relaxed);
+        let bench = (!self.overlaps).then(|| self.bench.get_mut());
+        // Who sees it also sees what has come before the creation.
+        self.noise.fetch_add(1, Ordering::AcqRel);
         Work { shop: self, call, _bench: bench }
+    }
+
+    /// Whether a creation was begun, for those who must not come before it.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.noise.load(Ordering::Acquire) > 0
     }
 
     /// Makes a value.
@@ -150,7 +175,10 @@ impl Shop {
         work.end()
     }
 
-    /// Begins to make one.
+    /// Begins to make one: it is on its way until it has been dropped.
+    ///
+    /// # Errors
+    /// None: it never ends.
     pub async fn begin_only(&self) -> Result<Payload, Failed> {
         let _work = self.begin();
         pending().await
@@ -234,8 +262,25 @@ pub trait Place: 'static {
     ) -> impl Future<Output = Result<u64, CreateError<Failed>>>;
     /// Whether somebody makes a value.
     fn is_locked(&self) -> bool;
+    /// What was counted.
+    fn counts(&self) -> Counts;
+    /// Whether errors are remembered.
+    fn remembers(&self) -> bool {
+        false
+    }
     /// What must be true when nobody is there.
     fn validate(&self) {}
+}
+
+/// What a place has counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Creations begun.
+    pub leads: u64,
+    /// Callers that waited.
+    pub waits: u64,
+    /// Leads that waiters took over.
+    pub hand_overs: u64,
 }
 
 /// Who calls.
@@ -298,6 +343,27 @@ pub fn caught<T>(run: impl FnOnce() -> T) -> Option<T> {
         .ok()
 }
 
+/// Explores models in which threads panic.
+///
+/// To `std` all threads of a model are one: while one unwinds, another that lets go of a mutex would poison it. So all of
+/// this runs in a destructor, while the thread unwinds already: what was locked while unwinding is not poisoned by it. A
+/// model that fails ends the process.
+pub fn unwinding(explore: impl FnOnce()) {
+    struct Unwinds<F: FnOnce()>(Option<F>);
+    impl<F: FnOnce()> Drop for Unwinds<F> {
+        fn drop(&mut self) {
+            self.0.take().expect("a destructor runs once")();
+        }
+    }
+    // The first model of a process changes the panic hook, which can't be done while unwinding.
+    loom::model(|| ());
+    let unwound = caught(|| {
+        let _unwinds = Unwinds(Some(explore));
+        resume_unwind(Box::new(Planned));
+    });
+    assert!(unwound.is_none());
+}
+
 /// One call.
 pub fn call(place: &impl Place, caller: Caller) -> Answer {
     let shop = place.shop();
@@ -338,7 +404,7 @@ pub fn call(place: &impl Place, caller: Caller) -> Answer {
     shop.ghost(|ghost| ghost.over.extend(led));
     if let Answer::Error(failed) = answer {
         assert!(
-            !over.contains(&failed),
+            place.remembers() || !over.contains(&failed),
             "m6: {caller:?} got the error of a creation that was over before it came"
         );
         assert_eq!(shop.ghost(|ghost| ghost.calls[failed]), Some(Ending::Error));
@@ -355,6 +421,8 @@ pub struct Outcome {
     pub calls: usize,
     /// How many of them made a value.
     pub made: usize,
+    /// What the place counted.
+    pub counts: Counts,
 }
 
 impl Outcome {
@@ -365,24 +433,24 @@ impl Outcome {
     }
 }
 
-/// All call at once: the first on the main thread, each of the others on one of its own. Afterwards the place is free
-/// (P5), a further caller is served, and no value is left over when all is dropped.
+/// All call at once: the first on the main thread, each of the others on one of its own. Then looks at what is true whatever
+/// they do, and returns the rest.
 ///
 /// `is_stale`: whether there is an old value at the beginning.
-pub fn all_call<P: Place>(place: P, is_stale: bool, callers: &[Caller], check: impl FnOnce(&Outcome)) {
-    let census = place.shop().census().clone();
-    let place = Arc::new(place);
+pub fn call_all<P: Place>(place: &Arc<P>, is_stale: bool, callers: &[Caller]) -> Outcome {
     let others: Vec<_> = callers[1..]
         .iter()
-        .map(|caller| *caller)
-        .map(|caller| crate::go(&place, move |place| call(place, caller)))
+        .copied()
+        .map(|caller| crate::go(place, move |place| call(place, caller)))
         .collect();
-    let mut answers = vec![call(&*place, callers[0])];
+    let mut answers = vec![call(&**place, callers[0])];
     answers.extend(others.into_iter().map(crate::done));
     let shop = place.shop();
-    let outcome = Outcome { answers, calls: shop.calls(), made: shop.ended(Ending::Value) };
+    let (calls, made) = (shop.calls(), shop.ended(Ending::Value));
+    let outcome = Outcome { answers, calls, made, counts: place.counts() };
     assert!(!place.is_locked(), "P5: free again after {outcome:?}");
-    assert!(outcome.made <= 1, "P2: {outcome:?}");
+    assert!(made <= 1, "P2: {outcome:?}");
+    assert_eq!(outcome.counts.leads, calls as u64, "who leads creates: {outcome:?}");
     for answer in &outcome.answers {
         match answer {
             Answer::Value(OLD) => assert!(is_stale, "{outcome:?}"),
@@ -394,15 +462,138 @@ pub fn all_call<P: Place>(place: P, is_stale: bool, callers: &[Caller], check: i
             _ => {}
         }
     }
-    check(&outcome);
+    outcome
+}
+
+/// Afterwards a further caller is served (P5), and no value is left over when all is dropped.
+pub fn all_is_well<P: Place>(place: Arc<P>, outcome: &Outcome) {
+    let shop = place.shop();
+    let census = shop.census().clone();
     let last = call(&*place, Caller::Thread);
-    let fresh = outcome.made == 1;
     assert!(matches!(last, Answer::Value(number) if number >= NEW), "P5: {last:?} after {outcome:?}");
-    assert_eq!(shop.calls(), outcome.calls + usize::from(!fresh), "P2: {outcome:?}");
+    assert_eq!(shop.calls(), outcome.calls + usize::from(outcome.made == 0), "P2: {outcome:?}");
     assert!(!place.is_locked());
     place.validate();
     drop(place);
     assert!(census.alive().is_empty(), "each value ended once");
+}
+
+/// What the first creation ends in, and who calls. All later creations make a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Case {
+    /// A value.
+    Made,
+    /// An error, which those who wait share.
+    Failed,
+    /// A panic: another leads.
+    Panicked,
+    /// Its caller drops it: another leads.
+    Cancelled,
+}
+
+impl Case {
+    fn plan(self) -> &'static [Ending] {
+        match self {
+            Self::Made | Self::Cancelled => &[],
+            Self::Failed => &[Ending::Error],
+            Self::Panicked => &[Ending::Panic],
+        }
+    }
+
+    /// The crowds of so many callers that are let loose, one after another.
+    fn crowds(self, size: usize) -> &'static [&'static [Caller]] {
+        use Caller::{Dropped, Task, Thread};
+        match (self, size) {
+            (Self::Cancelled, 2) => {
+                &[&[Dropped(1), Thread], &[Task, Dropped(1)], &[Dropped(2), Task], &[Thread, Dropped(2)]]
+            }
+            (Self::Cancelled, 3) => &[
+                &[Dropped(1), Thread, Task],
+                &[Thread, Dropped(1), Task],
+                &[Task, Dropped(1), Dropped(2)],
+                &[Dropped(2), Dropped(1), Thread],
+            ],
+            (Self::Cancelled, _) => &[&[Dropped(1), Dropped(2), Thread, Task]],
+            // The others do the same as the first, so it doesn't matter who is where.
+            (_, 2) => &[&[Thread, Task]],
+            (_, 3) => &[&[Thread, Task, Thread]],
+            _ => &[&[Thread, Task, Thread, Task]],
+        }
+    }
+
+    fn check(self, is_stale: bool, outcome: &Outcome) {
+        let Outcome { answers, calls, made, .. } = outcome;
+        let is_value = |answer: &Answer| matches!(answer, Answer::Value(_));
+        let is_good = match self {
+            Self::Made => *calls == 1 && *made == 1 && answers.iter().all(is_value),
+            Self::Failed => {
+                let errors = outcome.count(Answer::Error(0));
+                let others = answers.iter().filter(|answer| is_value(answer)).count();
+                // Who failed gets the value of another who was quick enough, if there is one.
+                let is_enough = is_stale || errors == answers.len() || *made == 1;
+                errors + others == answers.len() && is_enough && *calls == made + 1
+            }
+            Self::Panicked => {
+                let others = answers.iter().filter(|answer| is_value(answer)).count();
+                outcome.count(Answer::Panicked) == 1
+                    && others + 1 == answers.len()
+                    && *calls == made + 1
+                    && (is_stale || *made == 1)
+            }
+            Self::Cancelled => {
+                let dropped = outcome.count(Answer::Dropped);
+                let others = answers.iter().filter(|answer| is_value(answer)).count();
+                others + dropped == answers.len() && *calls <= made + dropped && (is_stale || *made == 1)
+            }
+        };
+        assert!(is_good, "{self:?}, stale: {is_stale}: {outcome:?}");
+    }
+
+    /// What must have been seen in some schedule, or the model shows nothing.
+    fn is_of_note(self, is_stale: bool, outcome: &Outcome) -> bool {
+        let counts = &outcome.counts;
+        match (self, is_stale) {
+            (Self::Made, false) => counts.waits > 0,
+            (Self::Failed, false) => counts.waits > 0 && outcome.count(Answer::Error(0)) > 1,
+            (Self::Panicked | Self::Cancelled, false) => counts.hand_overs > 0,
+            (_, true) => outcome.count(Answer::Value(OLD)) > 0,
+        }
+    }
+}
+
+/// Explores a case: `size` callers of a place that `new` makes.
+///
+/// `explore` gets the name and the model: [`crate::check`] and its kin, with their bounds.
+pub fn explore_case<P: Place>(
+    name: &str,
+    (case, is_stale): (Case, bool),
+    size: usize,
+    new: impl Fn(Shop, bool) -> P + Copy + Send + Sync + 'static,
+    explore: impl Fn(&str, Box<dyn Fn() + Send + Sync>),
+) {
+    for callers in case.crowds(size) {
+        let noted = Arc::new(Mutex::new((false, false)));
+        let model = {
+            let noted = Arc::clone(&noted);
+            move || {
+                let place = Arc::new(new(Shop::new(case.plan()), is_stale));
+                let outcome = call_all(&place, is_stale, callers);
+                case.check(is_stale, &outcome);
+                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                noted.0 = true;
+                noted.1 |= case.is_of_note(is_stale, &outcome);
+                drop(noted);
+                all_is_well(place, &outcome);
+            }
+        };
+        let name = format!("{name} {callers:?}");
+        match case {
+            Case::Panicked => unwinding(|| explore(&name, Box::new(model))),
+            _ => explore(&name, Box::new(model)),
+        }
+        let (ran, noted) = *noted.lock().unwrap_or_else(PoisonError::into_inner);
+        assert!(noted || !ran, "{name}: the model never came to what it is about");
+    }
 }
 
 /// Seconds.

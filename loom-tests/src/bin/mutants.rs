@@ -6,22 +6,32 @@
 //! with 1 if a model is red on the shipped sources, if a bug survives, or if a property has no bug that tests it.
 //!
 //! `--weaken` instead drops each named ordering to `Relaxed`, one after another, and prints which model notices: for
-//! whoever changes an ordering. It takes long, and fails for nothing.
+//! whoever changes an ordering. It takes long, and fails for nothing. `--weaken gate.LAND alone.BUMP` does so with these.
+//!
+//! `--deep` instead explores the models on the shipped sources further: more threads, more preemptions, each for at most
+//! ten minutes. It takes hours. `--deep gate_` does so with the models whose names begin like that.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Read as _;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use std::{env, fs, io};
 
 /// A model that has not ended by then has found something, or lost its way.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// The same for one that is explored further: several crowds of callers, each to several bounds.
+const DEEP_PATIENCE: Duration = Duration::from_secs(4 * 3600);
+/// So long a process has to end after a panic.
+const AGONY: Duration = Duration::from_secs(5);
 
 /// The properties that must have a bug planted against them.
 const PROPERTIES: &[&str] = &[
     "I1", "I2", "I3", "I4", "I5", "R1", "R2", "R3", "L1", "H1", "E1", "E3", "W2", "C3", "C4", "H2", "H3",
-    "H5", "H7",
+    "H5", "H7", // and of the gate:
+    "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "H4", "H6", "M10", "M11",
 ];
 
 /// The hook that patches switch on, added to the copy of `sync.rs`.
@@ -51,9 +61,26 @@ enum End {
     Late,
 }
 
+/// What is asked for. Each list: only what begins like one of these; all if there is none.
+enum Task {
+    /// The models, then the planted bugs.
+    Test,
+    Weaken(Vec<String>),
+    Deep(Vec<String>),
+}
+
 fn main() -> ExitCode {
-    let weaken = env::args().any(|argument| argument == "--weaken");
-    match run(weaken) {
+    let mut arguments = env::args().skip(1);
+    let task = match arguments.next().as_deref() {
+        None => Task::Test,
+        Some("--weaken") => Task::Weaken(arguments.collect()),
+        Some("--deep") => Task::Deep(arguments.collect()),
+        Some(other) => {
+            eprintln!("error: {other} is none of --weaken, --deep");
+            return ExitCode::FAILURE;
+        }
+    };
+    match run(&task) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -63,7 +90,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(weaken: bool) -> Result<bool, Failure> {
+fn run(task: &Task) -> Result<bool, Failure> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("this package stands in the workspace")?;
     let target =
@@ -72,33 +99,74 @@ fn run(weaken: bool) -> Result<bool, Failure> {
 
     let clean = Suite::build(root, &target.join("clean"), &target.join("target"), &[])?;
     println!("the shipped sources:");
-    let green = clean.run_all()?;
-    if weaken {
-        return clean.weaken(root).map(|()| green);
+    match task {
+        Task::Weaken(names) => return clean.weaken(root, names).map(|()| true),
+        Task::Deep(names) => return clean.run_all(names, true),
+        Task::Test => {}
     }
+    let green = clean.run_all(&[], false)?;
 
     let planted = Suite::build(root, &target.join("planted"), &target.join("target"), &mutants)?;
-    println!("\n{:<10} {:<40} {:<42} seconds", "property", "planted bug", "found by");
+    println!("\n{:<10} {:<50} {:<50} seconds", "property", "planted bug", "found by");
     let mut survivors = 0;
-    let mut tested = BTreeSet::new();
-    for mutant in &mutants {
+    let find = |mutant: &Mutant| -> Result<_, String> {
         let start = now();
-        let mut found = None;
         for model in &mutant.models {
-            if planted.run_one(model, "DOGPILE_MUTANT", &mutant.name)? != End::Green {
-                found = Some(model);
-                break;
+            let end = planted.run_one(model, &[("DOGPILE_MUTANT", &mutant.name)], PATIENCE)?.0;
+            if end != End::Green {
+                return Ok((Some(model.clone()), start.elapsed()));
             }
         }
+        Ok((None, start.elapsed()))
+    };
+    in_turn(&mutants, find, |mutant, (found, took)| {
         survivors += usize::from(found.is_none());
-        tested.extend(mutant.properties.iter().cloned());
-        let found = found.map_or("NOBODY", String::as_str);
-        let seconds = start.elapsed().as_secs_f64();
-        println!("{:<10} {:<40} {found:<42} {seconds:7.1}", mutant.properties.join(", "), mutant.name);
-    }
-    let untested: Vec<&&str> = PROPERTIES.iter().filter(|property| !tested.contains(**property)).collect();
+        let found = found.unwrap_or_else(|| String::from("NOBODY"));
+        let (properties, seconds) = (mutant.properties.join(", "), took.as_secs_f64());
+        println!("{properties:<10} {:<50} {found:<50} {seconds:7.1}", mutant.name);
+    })?;
+    let tested: BTreeSet<&String> = mutants.iter().flat_map(|mutant| &mutant.properties).collect();
+    let untested: Vec<&&str> =
+        PROPERTIES.iter().filter(|property| !tested.contains(&String::from(**property))).collect();
     println!("\n{} planted bugs, {survivors} survived; properties without one: {untested:?}", mutants.len());
     Ok(green && survivors == 0 && untested.is_empty())
+}
+
+/// Does `work` for all items, as many at once as there are processors, and `tell`s of each in the order of the list.
+fn in_turn<I: Sync, T: Send>(
+    items: &[I],
+    work: impl Fn(&I) -> Result<T, String> + Sync,
+    mut tell: impl FnMut(&I, T),
+) -> Result<(), Failure> {
+    let next = AtomicUsize::new(0);
+    let (sender, results) = mpsc::channel();
+    let workers = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (sender, next, work) = (sender.clone(), &next, &work);
+            scope.spawn(move || {
+                while let Some((i, item)) = {
+                    let i = next.fetch_add(1, Ordering::Relaxed);
+                    items.get(i).map(|item| (i, item))
+                } {
+                    if sender.send((i, work(item))).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut early = BTreeMap::new();
+        let mut told = 0;
+        for (i, result) in results {
+            early.insert(i, result);
+            while let Some(result) = early.remove(&told) {
+                tell(&items[told], result?);
+                told += 1;
+            }
+        }
+        Ok(())
+    })
 }
 
 fn read_mutants(folder: &Path) -> Result<Vec<Mutant>, Failure> {
@@ -126,6 +194,8 @@ fn read_mutants(folder: &Path) -> Result<Vec<Mutant>, Failure> {
 struct Suite {
     /// Which binary holds a model.
     models: BTreeMap<String, PathBuf>,
+    /// Models that are known to fail.
+    ignored: BTreeSet<String>,
 }
 
 impl Suite {
@@ -134,7 +204,7 @@ impl Suite {
         if tree.exists() {
             fs::remove_dir_all(tree)?;
         }
-        for part in ["src", "examples", "loom-tests", "Cargo.lock"] {
+        for part in ["src", "docs", "examples", "loom-tests", "Cargo.lock"] {
             copy(&root.join(part), &tree.join(part))?;
         }
         let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
@@ -177,7 +247,7 @@ impl Suite {
         if !built.status.success() {
             return Err("the models do not build".into());
         }
-        let mut models = BTreeMap::new();
+        let (mut models, mut ignored) = (BTreeMap::new(), BTreeSet::new());
         // Only integration tests: this program itself is built along with them.
         for line in
             String::from_utf8(built.stdout)?.lines().filter(|line| line.contains("\"kind\":[\"test\"]"))
@@ -189,85 +259,115 @@ impl Suite {
             // Both trees build to one place, so that dependencies are built once: keep what this one built.
             let kept = tree.join(Path::new(path).file_name().ok_or("an executable has a name")?);
             fs::copy(path, &kept)?;
-            let listed = Command::new(&kept).args(["--list", "--format", "terse"]).output()?;
-            for line in String::from_utf8(listed.stdout)?.lines() {
-                if let Some(model) = line.strip_suffix(": test") {
-                    models.insert(model.to_owned(), kept.clone());
-                }
-            }
+            let list = |arguments: &[&str]| -> Result<BTreeSet<String>, Failure> {
+                let listed =
+                    Command::new(&kept).args(["--list", "--format", "terse"]).args(arguments).output()?;
+                let listed = String::from_utf8(listed.stdout)?;
+                Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(String::from).collect())
+            };
+            let known = list(&["--ignored"])?;
+            let runs = list(&[])?.into_iter().filter(|model| !known.contains(model));
+            models.extend(runs.map(|model| (model, kept.clone())));
+            ignored.extend(known);
         }
-        if models.is_empty() { Err("no models were built".into()) } else { Ok(Self { models }) }
+        if models.is_empty() { Err("no models were built".into()) } else { Ok(Self { models, ignored }) }
     }
 
     /// Every model, each in a process of its own: a deadlock ends the process.
-    fn run_all(&self) -> Result<bool, Failure> {
+    fn run_all(&self, names: &[String], deep: bool) -> Result<bool, Failure> {
         let start = now();
+        let models: Vec<&String> = self.models.keys().filter(|model| is_named(names, model)).collect();
+        let (patience, variables) =
+            if deep { (DEEP_PATIENCE, &[("DOGPILE_DEEP", "yes")][..]) } else { (PATIENCE, &[][..]) };
         let mut red = Vec::new();
-        for model in self.models.keys() {
-            if self.run_one(model, "DOGPILE_MODEL", "clean")? != End::Green {
-                red.push(model);
+        let run = |model: &&String| self.run_one(model, variables, patience);
+        in_turn(&models, run, |model, (end, said)| {
+            // How far it was explored.
+            said.lines().filter_map(|line| line.strip_prefix("model ")).for_each(|line| println!("  {line}"));
+            if end != End::Green {
+                println!("{said}");
+                red.push(*model);
             }
-        }
-        println!("{} models, {} red, {:.1} s", self.models.len(), red.len(), start.elapsed().as_secs_f64());
+        })?;
+        println!("{} models, {} red, {:.1} s", models.len(), red.len(), start.elapsed().as_secs_f64());
         red.iter().for_each(|model| println!("  red: {model}"));
+        self.ignored.iter().for_each(|model| println!("  not run, see its reason: {model}"));
         Ok(red.is_empty())
     }
 
-    /// Runs one model with one variable set. On the shipped sources what it prints is passed on.
-    fn run_one(&self, model: &str, key: &str, value: &str) -> Result<End, Failure> {
+    /// Runs one model with variables set. Returns what it wrote, too.
+    fn run_one(
+        &self,
+        model: &str,
+        variables: &[(&str, &str)],
+        patience: Duration,
+    ) -> Result<(End, String), String> {
         let binary = self.models.get(model).ok_or_else(|| format!("there is no model {model}"))?;
+        let failed = |error: io::Error| format!("{model}: {error}");
         let mut child = Command::new(binary)
             .args([model, "--exact", "--test-threads", "1"])
-            .env(key, value)
+            .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
-            .spawn()?;
-        let mut stderr = child.stderr.take().ok_or("stderr is piped")?;
+            .spawn()
+            .map_err(failed)?;
+        let stderr = child.stderr.take().ok_or("stderr is piped")?;
+        let (panicked, panics) = mpsc::channel();
         let said = std::thread::spawn(move || {
             let mut said = String::new();
-            let _ = stderr.read_to_string(&mut said);
+            for line in BufReader::new(stderr).split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line);
+                if line.contains("panicked at") {
+                    let _ = panicked.send(());
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
             said
         });
         let start = now();
+        let mut red = None;
         let end = loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = child.try_wait().map_err(failed)? {
                 break if status.success() { End::Green } else { End::Red };
             }
-            if start.elapsed() > PATIENCE {
-                child.kill()?;
-                child.wait()?;
-                break End::Late;
+            // After a deadlock in a model its destructors may stand still, too.
+            red = red.or_else(|| panics.try_recv().is_ok().then(now));
+            let is_stuck = red.is_some_and(|red: Instant| red.elapsed() > AGONY);
+            if is_stuck || start.elapsed() > patience {
+                child.kill().map_err(failed)?;
+                child.wait().map_err(failed)?;
+                break if is_stuck { End::Red } else { End::Late };
             }
             // Not to let time pass for a test: to look after a process now and then.
             std::thread::park_timeout(Duration::from_millis(5));
         };
         let said = said.join().map_err(|_| "a reader of stderr does not panic")?;
-        if value == "clean" {
-            said.lines()
-                .filter(|line| line.starts_with("model "))
-                .for_each(|line| println!("  {}", &line[6..]));
-            if end != End::Green {
-                println!("{said}");
-            }
-        }
-        Ok(end)
+        Ok((end, said))
     }
 
     /// Drops each named ordering to `Relaxed`.
-    fn weaken(&self, root: &Path) -> Result<(), Failure> {
-        println!("\n{:<24} noticed by", "ordering");
-        for name in orderings(&root.join("src"))? {
-            let mut noticed = None;
+    fn weaken(&self, root: &Path, names: &[String]) -> Result<(), Failure> {
+        println!("{:<24} noticed by", "ordering");
+        let all = orderings(&root.join("src"))?;
+        let chosen: Vec<&String> = all.iter().filter(|name| is_named(names, name)).collect();
+        let notice = |name: &&String| -> Result<Option<&String>, String> {
             for model in self.models.keys() {
-                if self.run_one(model, "DOGPILE_WEAKEN", &name)? != End::Green {
-                    noticed = Some(model);
-                    break;
+                if self.run_one(model, &[("DOGPILE_WEAKEN", name)], PATIENCE)?.0 != End::Green {
+                    return Ok(Some(model));
                 }
             }
+            Ok(None)
+        };
+        in_turn(&chosen, notice, |name, noticed| {
             println!("{name:<24} {}", noticed.map_or("nobody", String::as_str));
-        }
-        Ok(())
+        })
     }
+}
+
+/// Whether a name begins like one of these, or all will do.
+fn is_named(names: &[String], name: &str) -> bool {
+    names.is_empty() || names.iter().any(|start| name.starts_with(start))
 }
 
 /// The names that the sources give to orderings that are not `Relaxed` already: `room.NAME`.
