@@ -16,7 +16,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 // EPOCH (load, before the value is read) pairs with BUMP (a leader's, when it has made one): who sees the new number reads
-// the new value. Later loads are ordered by the flag (`WIN`).
+// the new value. Later loads are ordered by the lock that a winner takes.
 orderings! { alone: EPOCH = Acquire, BUMP = Release }
 
 /// A value that was read, and how old it is.
@@ -361,7 +361,7 @@ impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
     }
 
     fn is_current(&self, seen: &Seen<T>) -> bool {
-        // Ordered after the win, which saw what the last leader did.
+        // After the win, and so after the last leader's hold of the bucket's lock: its bump is seen.
         self.gate.epoch.load(Ordering::Relaxed) == seen.epoch
     }
 

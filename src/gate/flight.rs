@@ -27,8 +27,8 @@
 //! # Orderings
 //! | name    | where                                    | pairs with | carries                                          |
 //! |---------|------------------------------------------|------------|--------------------------------------------------|
-//! | `WIN`   | compare-exchange, free → BUSY            | `LAND`     | what earlier leaders did: a late winner sees it when it looks whether its version is still the current one |
-//! | `LAND`  | store, BUSY → free or ENDED              | `WIN`, `SEE` | the same; and with HELD, until when            |
+//! | `WIN`   | compare-exchange, free → BUSY            | nobody     | nothing; G1 needs only atomicity. What earlier leaders did a late winner sees through the bucket's lock, which it takes next |
+//! | `LAND`  | store, BUSY → free or ENDED              | `SEE`      | what the leader did; and with HELD, until when   |
 //! | `SEE`   | load                                     | `LAND`     | the same                                         |
 //!
 //! # Cost
@@ -47,7 +47,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-orderings! { gate: WIN = Acquire, LAND = Release, SEE = Acquire }
+orderings! { gate: WIN = Relaxed, LAND = Release, SEE = Acquire }
 
 /// Nobody makes a newer version.
 pub(crate) const IDLE: u8 = 0;
