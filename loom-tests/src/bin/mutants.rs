@@ -305,7 +305,7 @@ impl Suite {
         let binary = self.models.get(model).ok_or_else(|| format!("there is no model {model}"))?;
         let failed = |error: io::Error| format!("{model}: {error}");
         let mut child = Command::new(binary)
-            .args([model, "--exact", "--test-threads", "1"])
+            .args([model, "--exact", "--test-threads", "1", "--nocapture"])
             .envs(variables.iter().copied())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
