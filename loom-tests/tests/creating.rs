@@ -5,7 +5,7 @@
 #![cfg(dogpile_loom)]
 
 use dogpile::gate::PolicyBuilder;
-use dogpile::{CreateError, Policy};
+use dogpile::{CreateError, Early, Policy};
 use dogpile_loom_tests::callers::{
     Answer, Caller, Case, Counts, Ending, Failed, Halted, NEW, OLD, Place, Shop, all_is_well, block_on, call,
     call_all, explore_case, seconds, unwinding,
@@ -633,6 +633,40 @@ fn p2_an_entry_is_held_back_again() {
         store.clock.advance(10);
         let outcome = call_all(&store, true, &[Thread, Task]);
         assert_eq!(outcome.calls, 2, "{outcome:?}");
+    });
+}
+
+/// P2: who tried ahead of time, and failed, is the only one.
+#[test]
+fn p2_an_entry_is_tired() {
+    let early = || Policy::builder().fresh(seconds(11)).early(Early::Fraction(0.5));
+    check_up_to("p2_an_entry_is_tired", 3, None, move || {
+        let shop = Shop::new(&[Error, Error]);
+        let store = Arc::new(Store::<false>::bounded(None, Fine, shop, false, early));
+        store.cache.insert(A, store.shop.census().value(OLD), Some(seconds(11)));
+        store.clock.advance(10);
+        let outcome = call_all(&store, true, &[Thread, Task]);
+        assert_eq!(outcome.calls, 1, "{outcome:?}");
+        assert_eq!(outcome.count(Answer::Value(OLD)), 2, "the value is fresh: {outcome:?}");
+        assert_eq!(call(&*store, Thread), Answer::Value(OLD));
+        assert_eq!(store.shop.calls(), 1);
+    });
+}
+
+/// P5: a leader that goes leaves a version of which a creation has failed before as it was: its value stands in for the error.
+#[test]
+fn p5_a_held_entry_and_a_leader_that_goes() {
+    let held = || Policy::builder().fresh(seconds(5)).stale_if_error(seconds(100));
+    check_up_to("p5_a_held_entry_and_a_leader_that_goes", 3, None, move || {
+        let store = Arc::new(Store::<false>::bounded(None, Fine, Shop::new(&[Error]), true, held));
+        assert_eq!(call(&*store, Thread), Answer::Value(OLD));
+        store.clock.advance(10);
+        let leader = go(&store, |store| call(store, Dropped(1)));
+        assert!(matches!(call(&*store, Thread), Answer::Value(_)), "nobody waits: the old value stands in");
+        done(leader);
+        assert!(!store.is_locked());
+        assert!(matches!(call(&*store, Thread), Answer::Value(number) if number > NEW));
+        store.cache.validate();
     });
 }
 

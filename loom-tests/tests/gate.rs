@@ -12,7 +12,6 @@ use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::sync::{Condvar, Mutex};
 use std::collections::BTreeMap;
 use std::future::{Future, poll_fn, ready};
-use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll, Waker};
@@ -417,7 +416,9 @@ fn p8_a_timer_fires_at_any_moment() {
                 state.0 = true;
                 state.1.take()
             };
-            waker.map(Waker::wake);
+            if let Some(waker) = waker {
+                waker.wake();
+            }
             let waited = done(waiter);
             assert!(waited.is_ok() || matches!(waited, Err(CreateError::TimedOut)));
             done(leader);
