@@ -163,7 +163,7 @@ where
 
     fn take_away(&self, claim: &Handle<K, V>) {
         if claim.entry().kind() == NodeKind::Pending {
-            self.engine.unpend(claim);
+            self.engine.unpend(self.hash, claim);
         }
     }
 
@@ -181,7 +181,7 @@ where
         if !keeps {
             return (Handle::new(entry), Self::free_again(claim), Rest::default());
         }
-        let (handle, rest) = self.engine.publish(claim, entry);
+        let (handle, rest) = self.engine.publish(self.hash, claim, entry);
         (handle, After { flag: ENDED, leaves: false }, rest)
     }
 
@@ -195,8 +195,9 @@ where
                 None if self.force => return (Self::free_again(claim), Rest::default()),
                 None => return after(TIRED),
                 Some(late) if late < self.policy.stale_if_error => {
-                    node.set_idle(lifetimes.precise().saturating_add(self.policy.hold_back));
-                    return after(HELD);
+                    // An entry that had no deadline when it was put in has no room for this: each caller tries again.
+                    let is_held = node.set_idle(lifetimes.precise().saturating_add(self.policy.hold_back));
+                    return if is_held { after(HELD) } else { (Self::free_again(claim), Rest::default()) };
                 }
                 Some(_) => {}
             }
@@ -207,7 +208,7 @@ where
         {
             let until = lifetimes.precise().saturating_add(ttl);
             if let Some(rest) =
-                self.engine.publish_error(claim, self.key.to_owned(), Arc::clone(failure), until)
+                self.engine.publish_error(self.hash, claim, self.key.to_owned(), Arc::clone(failure), until)
             {
                 return (After { flag: ENDED, leaves: false }, rest);
             }
@@ -246,7 +247,7 @@ where
         claim.entry().gate()
     }
     fn is_current(&self, claim: &Handle<K, V>) -> bool {
-        self.engine.holds(claim)
+        self.engine.holds(self.hash, claim)
     }
     fn publish(&self, claim: &Handle<K, V>, made: V, took: Duration) -> (Handle<K, V>, After, Rest<K, V>) {
         self.store(claim, made, took)

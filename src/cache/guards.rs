@@ -151,17 +151,11 @@ pub struct Iter<'c, K, V, S> {
     shard: usize,
     cursor: u64,
     found: Vec<Handle<K, V>>,
-    stale: bool,
 }
 
 impl<'c, K, V, S> Iter<'c, K, V, S> {
     pub(super) fn new(cache: &'c Cache<K, V, S>) -> Self {
-        Self { cache, shard: 0, cursor: 0, found: Vec::new(), stale: false }
-    }
-
-    /// With those past their time.
-    pub(super) fn with_stale(cache: &'c Cache<K, V, S>) -> Self {
-        Self { stale: true, ..Self::new(cache) }
+        Self { cache, shard: 0, cursor: 0, found: Vec::new() }
     }
 }
 
@@ -171,10 +165,7 @@ impl<K, V, S> Iterator for Iter<'_, K, V, S> {
     fn next(&mut self) -> Option<Handle<K, V>> {
         while self.found.is_empty() && self.shard < self.cache.shards() {
             let engine = self.cache.engine();
-            self.cursor = match self.stale {
-                true => engine.scan_all(self.shard, self.cursor, &mut self.found),
-                false => engine.scan(self.shard, self.cursor, &mut self.found),
-            };
+            self.cursor = engine.scan(self.shard, self.cursor, &mut self.found);
             if self.cursor == 0 {
                 self.shard += 1;
             }

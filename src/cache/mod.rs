@@ -460,9 +460,20 @@ impl<K, V, S> Cache<K, V, S> {
     /// ```
     pub fn retain(&self, mut keep: impl FnMut(&K, &V) -> bool) {
         let mut panics = Panics::default();
-        for handle in Iter::with_stale(self) {
-            if !keep(handle.key(), handle.value()) {
-                panics.catch(|| _ = self.engine().remove_version(&handle, RemovalCause::Removed));
+        let engine = self.engine();
+        let mut found = Vec::new();
+        for shard in 0..engine.shards() {
+            let mut cursor = 0;
+            loop {
+                cursor = engine.scan_all(shard, cursor, &mut found);
+                for handle in found.drain(..) {
+                    if !keep(handle.key(), handle.value()) {
+                        panics.catch(|| _ = engine.remove_version(shard, &handle, RemovalCause::Removed));
+                    }
+                }
+                if cursor == 0 {
+                    break;
+                }
             }
         }
         panics.resume();

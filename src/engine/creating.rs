@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use super::stats::Event;
-use super::table::{Failure, NodeKind};
+use super::table::{Draft, Failure, NodeKind, Terms};
 use super::{
     CachedValue, Engine, Handle, Held, Located, MOST_SWEPT, Reclaim, RemovalCause, Rest, SWEEP, Settling,
 };
@@ -49,7 +49,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         if let Some(node) = index.find(hash, &eq, &pin) {
             return (Handle::share(node), false);
         }
-        let mut pending = Box::new(CachedValue::pending(hash, key(), gate));
+        let mut pending = Draft::pending(hash, key(), gate);
         loop {
             match index.locate(hash, &eq, &pin) {
                 Located::Occupied(entry) => return (Handle::share(entry.node()), false),
@@ -63,13 +63,13 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Whether the claim's node is still in the index.
-    pub(crate) fn holds(&self, claim: &Handle<K, V>) -> bool {
+    pub(crate) fn holds(&self, hash: u64, claim: &Handle<K, V>) -> bool {
         let pin = R::pin();
-        matches!(self.shard(claim.entry().hash()).index.locate_version(claim, &pin), Located::Occupied(_))
+        matches!(self.shard(hash).index.locate_version(claim, &pin), Located::Occupied(_))
     }
 
     /// An entry that is in no index. Runs the weigher and `expire_after`.
-    pub(crate) fn make(&self, hash: u64, key: K, made: Made<V>) -> Box<CachedValue<K, V>> {
+    pub(crate) fn make(&self, hash: u64, key: K, made: Made<V>) -> Draft<K, V> {
         let Made { value, fresh, cut, took } = made;
         let weight = self.weigh(&key, &value, None);
         let span = self.lifetimes.span(&key, &value, fresh).map(|span| match span {
@@ -78,25 +78,25 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             _ if cut == 0.0 => span,
             _ => Duration::try_from_secs_f64(span.as_secs_f64() * (1.0 - cut)).unwrap_or(span),
         });
-        let expiry = span.map_or(Instant::FAR_FUTURE, |span| self.lifetimes.deadline(span));
-        let entry = CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle());
-        Box::new(entry.with_origin(took, span))
+        let terms = Terms { took, ..self.lifetimes.terms(weight, span) };
+        Draft::new(hash, key, value, &terms)
     }
 
     /// Puts an entry in the place of the claim's node, if it is still there, and if the entry is not heavier than the whole
     /// cache. Returns it in any case, and what [`finish`](Self::finish) is to do.
     pub(crate) fn publish(
         &self,
+        hash: u64,
         claim: &Handle<K, V>,
-        entry: Box<CachedValue<K, V>>,
+        entry: Draft<K, V>,
     ) -> (Handle<K, V>, Rest<K, V>) {
         if !self.fits(&entry) {
             // The value it had is out of date, even if the new one can't be kept.
-            let (_, rest) = self.take_version(claim, RemovalCause::Replaced);
+            let (_, rest) = self.take_version(self.number(hash), claim, RemovalCause::Replaced);
             self.count(Event::Refused);
             return (Handle::new(entry), rest);
         }
-        match self.put_in_place(claim, entry) {
+        match self.put_in_place(hash, claim, entry) {
             (Ok(handle), rest) => (handle, rest),
             (Err(entry), rest) => {
                 self.count(Event::RefusedLateWrite);
@@ -106,15 +106,16 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Takes a pending node out. No user code runs: this may be part of unwinding.
-    pub(crate) fn unpend(&self, claim: &Handle<K, V>) {
+    pub(crate) fn unpend(&self, hash: u64, claim: &Handle<K, V>) {
         // The rest is for the next write: nobody is told of a node without a value.
-        drop(self.take_version(claim, RemovalCause::Removed));
+        drop(self.take_version(self.number(hash), claim, RemovalCause::Removed));
     }
 
     /// Remembers until `until` that making the key's value failed, in the place of the claim's node. `None`: it is not
     /// remembered. Otherwise what `finish` is to do.
     pub(crate) fn publish_error(
         &self,
+        hash: u64,
         claim: &Handle<K, V>,
         key: K,
         failure: Failure,
@@ -123,17 +124,17 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         if self.pool.as_ref().is_some_and(|pool| pool.capacity() == 0) {
             return None;
         }
-        let error = Box::new(CachedValue::error(claim.entry().hash(), key, failure, until));
-        let (put, rest) = self.put_in_place(claim, error);
+        let error = Draft::error(hash, key, failure, until);
+        let (put, rest) = self.put_in_place(hash, claim, error);
         put.is_ok().then_some(rest)
     }
 
     fn put_in_place(
         &self,
+        hash: u64,
         claim: &Handle<K, V>,
-        mut entry: Box<CachedValue<K, V>>,
-    ) -> (Result<Handle<K, V>, Box<CachedValue<K, V>>>, Rest<K, V>) {
-        let hash = claim.entry().hash();
+        mut entry: Draft<K, V>,
+    ) -> (Result<Handle<K, V>, Draft<K, V>>, Rest<K, V>) {
         let i = self.number(hash);
         let mut settling = Settling::new(self);
         let stored = {
@@ -151,7 +152,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             let kind = unlinked.kind();
                             settling.note(i, unlinked, cause, &pin);
                             let handle = Handle::share(newer);
-                            self.replaced(i, kind, newer, now, &pin, &mut settling);
+                            self.replaced(hash, kind, newer, now, &pin, &mut settling);
                             break Ok(handle);
                         }
                         Err(back) => {

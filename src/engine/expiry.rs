@@ -12,7 +12,7 @@
 //! `Cache::run_pending`.
 #![forbid(unsafe_code)]
 
-use super::table::{CachedValue, NodeKind};
+use super::table::{CachedValue, NodeKind, Terms};
 use crate::time::{Clock, CoarseClock, Instant};
 use std::time::Duration;
 
@@ -55,6 +55,19 @@ impl<K, V> Lifetimes<K, V> {
             NodeKind::Value => node.expiry().saturating_add(self.keep) <= now || node.is_idle(now),
             NodeKind::Error => node.idle() <= now,
             NodeKind::Pending => false,
+        }
+    }
+
+    /// What a new entry shall be that may live for `span`.
+    #[inline]
+    pub(crate) fn terms(&self, weight: u32, span: Option<Duration>) -> Terms {
+        Terms {
+            weight,
+            expiry: span.map_or(Instant::FAR_FUTURE, |span| self.deadline(span)),
+            idle: self.idle(),
+            took: None,
+            span,
+            roomy: !self.keep.is_zero(),
         }
     }
 

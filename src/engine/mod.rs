@@ -29,7 +29,7 @@ pub(crate) use expiry::{ExpireAfter, Lifetimes};
 pub(crate) use reclaim::{Backend, Held, Reclaim, Shared};
 pub(crate) use stats::Event;
 pub use stats::Stats;
-pub(crate) use table::{CLAIMED, HELD, NodeKind, TAKEN};
+pub(crate) use table::{CLAIMED, Draft, HELD, NodeKind, TAKEN};
 pub use table::{CachedValue, Handle};
 pub(crate) use weight::MOST_SHARDS;
 
@@ -307,19 +307,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Makes an entry. Runs the weigher and `expire_after`.
-    fn entry(
-        &self,
-        hash: u64,
-        key: K,
-        value: V,
-        ttl: Option<Duration>,
-        weight: Option<u32>,
-    ) -> Box<CachedValue<K, V>> {
+    fn entry(&self, hash: u64, key: K, value: V, ttl: Option<Duration>, weight: Option<u32>) -> Draft<K, V> {
         let weight = self.weigh(&key, &value, weight);
         let span = ttl.or_else(|| self.lifetimes.span(&key, &value, None));
-        let expiry = span.map_or(Instant::FAR_FUTURE, |span| self.lifetimes.deadline(span));
-        let entry = CachedValue::new(hash, key, value, weight, expiry, self.lifetimes.idle());
-        Box::new(entry.with_origin(None, span))
+        Draft::new(hash, key, value, &self.lifetimes.terms(weight, span))
     }
 
     fn fits(&self, entry: &CachedValue<K, V>) -> bool {
@@ -373,7 +364,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 let kind = unlinked.kind();
                                 taken = unlinked.taken().map(|old| (old, Handle::share(newer)));
                                 settling.note(i, unlinked, cause, &pin);
-                                self.replaced(i, kind, newer, now, &pin, &mut settling);
+                                self.replaced(hash, kind, newer, now, &pin, &mut settling);
                                 let was_value = kind == NodeKind::Value;
                                 break if was_value { Put::Replaced(old) } else { Put::Added };
                             }
@@ -390,7 +381,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Vacant(vacant) => match vacant.insert(entry) {
                         Ok(node) => {
                             self.counters.count(Event::Insertion);
-                            let token = Token::new(node.hash(), node.ticket());
+                            let token = Token::new(hash, node.ticket());
                             self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
                             break Put::Added;
                         }
@@ -409,14 +400,14 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     /// After a replacement: room for what the newer version weighs more, or for a key's first version.
     fn replaced<'p>(
         &'p self,
-        i: usize,
+        hash: u64,
         former: NodeKind,
         newer: Shared<'p, CachedValue<K, V>>,
         now: Option<Instant>,
         pin: &'p R::Pin,
         settling: &mut Settling<'_, K, V, R>,
     ) {
-        let token = Token::new(newer.hash(), newer.ticket());
+        let (i, token) = (self.number(hash), Token::new(hash, newer.ticket()));
         if newer.kind() == NodeKind::Value {
             let was_value = former == NodeKind::Value;
             self.counters.count(if was_value { Event::Replacement } else { Event::Insertion });
@@ -482,7 +473,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                         let handle = Handle::share(newer);
                                         taken = unlinked.taken().map(|old| (old, handle.clone()));
                                         settling.note(i, unlinked, cause, &pin);
-                                        self.replaced(i, kind, newer, now, &pin, &mut settling);
+                                        self.replaced(hash, kind, newer, now, &pin, &mut settling);
                                         break Some(handle);
                                     }
                                     Err(back) => {
@@ -507,7 +498,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             match vacant.insert(entry) {
                                 Ok(node) => {
                                     self.counters.count(Event::Insertion);
-                                    let token = Token::new(node.hash(), node.ticket());
+                                    let token = Token::new(hash, node.ticket());
                                     let handle = Handle::share(node);
                                     self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
                                     break Some(handle);
@@ -572,18 +563,16 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         removed
     }
 
-    /// Takes this very version out, if it is still there.
-    pub(crate) fn remove_version(&self, version: &Handle<K, V>, cause: RemovalCause) -> bool {
-        let (removed, rest) = self.take_version(version, cause);
+    /// Takes this very version out of shard `i`, if it is still there.
+    pub(crate) fn remove_version(&self, i: usize, version: &Handle<K, V>, cause: RemovalCause) -> bool {
+        let (removed, rest) = self.take_version(i, version, cause);
         self.finish(rest);
         removed
     }
 
     /// The same; what is to be done about it comes back.
-    fn take_version(&self, version: &Handle<K, V>, cause: RemovalCause) -> (bool, Rest<K, V>) {
+    fn take_version(&self, i: usize, version: &Handle<K, V>, cause: RemovalCause) -> (bool, Rest<K, V>) {
         let mut settling = Settling::new(self);
-        let hash = version.entry().hash();
-        let i = self.number(hash);
         let removed = {
             let pin = R::pin();
             loop {

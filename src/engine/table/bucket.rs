@@ -8,7 +8,7 @@
 //! meta:   bits 0..48 six tags, 0 = never used | 48 LOCK | 49 MIGRATED | 50 CHAIN | 51..64 version
 //! slot:   null = free | node | node + 1 = frozen by a migrator | 1 = moved to the next table
 //! word:   address of bucket 0 (a multiple of 64) + log2 of the number of buckets
-//! hash:   bits 0..33 bucket | 33..40 tag | 40..48 shard; a token of the eviction policy carries the low 48
+//! hash:   bits 0..25 bucket | 25..32 tag | 40..48 shard; a node keeps the low 32, a token of the eviction policy 48
 //! ```
 
 use super::CachedValue;
@@ -27,9 +27,10 @@ const MIGRATED: u64 = 1 << 49;
 const CHAIN: u64 = 1 << 50;
 // One bit of it in models, so that a version comes round again after two inserts.
 const VERSION: u64 = if cfg!(dogpile_loom) { 1 << 63 } else { 1 << 51 };
-/// The greatest size of a table: the bits of the hash that choose a bucket.
-const MOST_BUCKETS_LOG2: u32 = 33;
-const TAG_SHIFT: u32 = 33;
+/// The greatest size of a table, in bits of the hash that choose a bucket: 134 million entries, in each shard. Beyond that
+/// chains grow.
+const MOST_BUCKETS_LOG2: u32 = 25;
+const TAG_SHIFT: u32 = 25;
 /// What every allocator gives without being asked.
 const USUAL_ALIGNMENT: usize = 16;
 const LOW_BYTES: u64 = 0x0000_0101_0101_0101;

@@ -158,7 +158,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     ) -> bool {
         let home = table.bucket(index);
         let next = self.after(table, pin).expect("migration follows the linking of the next table");
-        let child_of = |hash: u64| (hash >> table.log2()) as usize & 1;
+        let child_of = |hash: u32| (hash >> table.log2()) as usize & 1;
         let backoff = Backoff::new();
         loop {
             let meta = Meta(home.meta.load(ord::META()));
@@ -198,7 +198,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 }
                 if let Some(node) = NonNull::new(raw) {
                     let hash = self.shared(node, pin).hash();
-                    children[child_of(hash)].push(node, tag_of(hash), &mut spare);
+                    children[child_of(hash)].push(node, tag_of(hash.into()), &mut spare);
                 }
                 slot.store(moved(), ord::LEAVE());
             });

@@ -10,7 +10,8 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `node` | `CachedValue`, `Handle` |
+//! | `node` | `CachedValue`, `Draft`, `Handle` |
+//! | `blocks` | the memory of nodes |
 //! | `bucket` | the packed words, the block of memory of a table, the counters of a generation |
 //! | `mod` | searching |
 //! | `write` | replace, unlink, insert |
@@ -59,6 +60,7 @@
 //! old bucket before they follow a moved slot, a bucket's inserts are serialised by a bit, and progress is proven by
 //! a sweep over MIGRATED buckets and not by a counter, so that a sleeping helper holds nobody up.
 
+mod blocks;
 mod bucket;
 mod grow;
 mod node;
@@ -71,7 +73,7 @@ mod progress_tests;
 mod tests;
 
 pub(crate) use bucket::Generation;
-pub(crate) use node::{CLAIMED, Failure, HELD, MOST_REUSE, NodeKind, TAKEN};
+pub(crate) use node::{CLAIMED, Draft, Failure, HELD, MOST_REUSE, NodeKind, TAKEN, Terms};
 pub use node::{CachedValue, Handle};
 pub(crate) use write::{Eviction, Located, Unlinked};
 
@@ -262,7 +264,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 fn is_key<K, V>(node: &CachedValue<K, V>, hash: u64, eq: impl Fn(&K) -> bool) -> bool {
     // Comparing small keys is cheaper than comparing the hashes first.
     let costly = const { size_of::<K>() > 16 || std::mem::needs_drop::<K>() };
-    (!costly || node.hash() == hash) && eq(node.key())
+    (!costly || node.hash() == hash as u32) && eq(node.key())
 }
 
 #[inline]

@@ -12,8 +12,12 @@
 //!
 //! # Layout
 //! ```text
-//! | strong 4 | ticket 2 | reuse 1 | gate 1 | hash 8 | expiry 8 | idle 8 | weight 4 | kind, cost 2 | span 2 | key | body |
+//! | idle 8 | weight 4 | cost 2 | span 2 |  strong 4 | ticket 2 | marks 1 | gate 1 | hash 4 | spare 4 | expiry 8 | key | body |
+//!  `---- extras, if `marks` says so ----' `- the node begins here
 //! ```
+//! Of the hash a node keeps the 32 bits that choose bucket and tag. Extras stand before the node in the same block: an
+//! entry without deadlines, of weight 1, does without, and is 40 bytes for a key and a value of a word each (glibc takes
+//! 48 for that, and 64 for 41 bytes).
 //!
 //! # The gate byte
 //! Whoever uses the engine gives it its meaning; new nodes have 0. The engine knows only this much: below `TAKEN` nobody
@@ -26,19 +30,21 @@
 //! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
 //!
 //! `CLAIM` (compare-exchange of the gate byte by the evictor) and `UNCLAIM` are `Relaxed`: of the evictor and whoever wants
-//! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: `reuse` and `ticket` are hints of the eviction policy; a deadline decides by
+//! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: uses and `ticket` are hints of the eviction policy; a deadline decides by
 //! its own value only, and travels to no other location.
 
+use super::blocks;
 use crate::engine::reclaim::{Counted, Held, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
 use crate::time::{Instant, decode, encode};
+use std::alloc::Layout;
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::time::Duration;
 
 orderings! { node: RELEASE = Release, LAST = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
@@ -60,10 +66,26 @@ pub(crate) const CLAIMED: u8 = 0xff;
 /// What a creator said instead of a value.
 pub(crate) type Failure = Arc<dyn Any + Send + Sync>;
 
-const KIND_SHIFT: u32 = 14;
+/// In `marks`: two bits of uses, then what never changes.
+const USES: u8 = 3;
+const ROOMY: u8 = 1 << 5;
+const KIND_SHIFT: u32 = 6;
 /// With six for the magnitude, 14 bits.
 const COST_FRACTION: u32 = 8;
 const SPAN_FRACTION: u32 = 10;
+/// In `expiry`: no hard deadline, but perhaps one in the extras. A node with neither has `u64::MAX`, so that one comparison
+/// tells a read that no clock matters.
+const NEVER_HARD: u64 = u64::MAX - 1;
+
+/// What `expiry` is for a hard deadline, beside an idle one.
+#[inline]
+fn hard(at: Instant, idle: Instant) -> u64 {
+    match at {
+        Instant::FAR_FUTURE if idle == Instant::FAR_FUTURE => u64::MAX,
+        Instant::FAR_FUTURE => NEVER_HARD,
+        at => at.as_nanos().min(NEVER_HARD - 1),
+    }
+}
 
 /// What a node holds (N4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,71 +112,227 @@ pub struct CachedValue<K, V> {
     strong: AtomicU32,
     /// Distinguishes this key's stay in the cache from earlier ones: tokens of the eviction policy carry it.
     ticket: AtomicU16,
-    reuse: AtomicU8,
+    /// Uses, kind, whether there are extras.
+    marks: AtomicU8,
     gate: AtomicU8,
-    hash: u64,
+    hash: u32,
+    /// The policy's.
+    spare: AtomicU32,
     expiry: AtomicU64,
-    idle: AtomicU64,
-    weight: u32,
-    /// The kind, above how long the value took to make, in code; 0: unknown.
-    kind_cost: u16,
-    /// How long it was to live from the beginning, in code; 0: unknown, or for ever.
-    span: u16,
     key: K,
     body: Body<V>,
 }
 
-impl<K, V> CachedValue<K, V> {
-    pub(crate) fn new(hash: u64, key: K, value: V, weight: u32, expiry: Instant, idle: Instant) -> Self {
-        let body = Body { value: ManuallyDrop::new(value) };
-        Self::with_body(hash, key, NodeKind::Value, body, weight, expiry, idle)
+/// What an entry with a deadline or a weight has besides.
+#[repr(C)]
+struct Extras {
+    idle: AtomicU64,
+    weight: u32,
+    /// How long the value took to make, in code; 0: unknown.
+    cost: u16,
+    /// How long it was to live from the beginning, in code; 0: unknown, or for ever.
+    span: u16,
+}
+
+/// What is to be known of a new entry besides key and value.
+#[derive(Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) weight: u32,
+    pub(crate) expiry: Instant,
+    pub(crate) idle: Instant,
+    /// How long the value took to make, if that is known.
+    pub(crate) took: Option<Duration>,
+    /// How long it is to live, if not for ever.
+    pub(crate) span: Option<Duration>,
+    /// Whether a second deadline may be set later.
+    pub(crate) roomy: bool,
+}
+
+impl Terms {
+    /// For an entry that lives until it is evicted.
+    pub(crate) const PLAIN: Self = Self {
+        weight: 1,
+        expiry: Instant::FAR_FUTURE,
+        idle: Instant::FAR_FUTURE,
+        took: None,
+        span: None,
+        roomy: false,
+    };
+
+    #[inline]
+    fn needs_extras(&self) -> bool {
+        self.roomy
+            || self.weight != 1
+            || self.expiry != Instant::FAR_FUTURE
+            || self.idle != Instant::FAR_FUTURE
+    }
+}
+
+/// A node that nobody else has seen yet: not published, one owner.
+pub(crate) struct Draft<K, V>(NonNull<CachedValue<K, V>>, PhantomData<CachedValue<K, V>>);
+
+// SAFETY: it owns a key and a value, as a box would.
+unsafe impl<K: Send, V: Send> Send for Draft<K, V> {}
+
+impl<K, V> Draft<K, V> {
+    #[inline]
+    pub(crate) fn new(hash: u64, key: K, value: V, terms: &Terms) -> Self {
+        Self::with_body(hash, key, NodeKind::Value, Body { value: ManuallyDrop::new(value) }, terms, 0)
     }
 
     /// A node for a key whose first value is being made.
     pub(crate) fn pending(hash: u64, key: K, gate: u8) -> Self {
-        let long_ago = Instant::from_nanos(0);
-        let node = Self::with_body(hash, key, NodeKind::Pending, Body { nothing: () }, 0, long_ago, long_ago);
-        // Relaxed: it travels with the node's publication.
-        node.gate.store(gate, Ordering::Relaxed);
-        node
+        let body = Body { nothing: () };
+        let draft = Self::with_body(hash, key, NodeKind::Pending, body, &Terms::PLAIN, gate);
+        draft.expiry.store(0, Ordering::Relaxed);
+        draft
     }
 
     /// A node that remembers a failure until `until`.
     pub(crate) fn error(hash: u64, key: K, failure: Failure, until: Instant) -> Self {
         let body = Body { error: ManuallyDrop::new(Box::new(failure)) };
-        Self::with_body(hash, key, NodeKind::Error, body, 1, Instant::from_nanos(0), until)
+        let terms = Terms { expiry: Instant::from_nanos(0), idle: until, ..Terms::PLAIN };
+        Self::with_body(hash, key, NodeKind::Error, body, &terms, 0)
     }
 
-    fn with_body(
-        hash: u64,
-        key: K,
-        kind: NodeKind,
-        body: Body<V>,
-        weight: u32,
-        expiry: Instant,
-        idle: Instant,
-    ) -> Self {
-        Self {
+    #[inline]
+    fn with_body(hash: u64, key: K, kind: NodeKind, body: Body<V>, terms: &Terms, gate: u8) -> Self {
+        let roomy = terms.needs_extras();
+        let (layout, offset) = CachedValue::<K, V>::layout(roomy);
+        let block = blocks::take(layout);
+        // SAFETY: within the block, which begins with the extras if there are any (`layout`).
+        let node = unsafe { block.add(offset) }.cast::<CachedValue<K, V>>();
+        let expiry = hard(terms.expiry, terms.idle);
+        if roomy {
+            let extras = Extras {
+                idle: AtomicU64::new(terms.idle.as_nanos()),
+                weight: terms.weight,
+                cost: terms.took.map_or(0, |took| encode(took, COST_FRACTION)),
+                span: terms.span.map_or(0, |span| encode(span, SPAN_FRACTION)),
+            };
+            // SAFETY: there is room for them directly before the node (`layout`).
+            unsafe { node.cast::<Extras>().sub(1).write(extras) };
+            // Whoever holds a reference to the node alone finds its extras by this.
+            block.as_ptr().expose_provenance();
+        }
+        let content = CachedValue {
             strong: AtomicU32::new(1),
             ticket: AtomicU16::new(0),
-            reuse: AtomicU8::new(0),
-            gate: AtomicU8::new(0),
-            hash,
-            expiry: AtomicU64::new(expiry.as_nanos()),
-            idle: AtomicU64::new(idle.as_nanos()),
-            weight,
-            kind_cost: (kind as u16) << KIND_SHIFT,
-            span: 0,
+            marks: AtomicU8::new((kind as u8) << KIND_SHIFT | if roomy { ROOMY } else { 0 }),
+            gate: AtomicU8::new(gate),
+            hash: hash as u32,
+            spare: AtomicU32::new(0),
+            expiry: AtomicU64::new(expiry),
             key,
             body,
+        };
+        // SAFETY: the block has room for a node at this offset, aligned for it (`layout`).
+        unsafe { node.write(content) };
+        Self(node, PhantomData)
+    }
+
+    /// The node, which the caller now owns one reference to.
+    #[inline]
+    pub(super) fn into_raw(self) -> NonNull<CachedValue<K, V>> {
+        ManuallyDrop::new(self).0
+    }
+
+    /// # Safety
+    /// - `node` came from `into_raw`, and nobody else has seen it since.
+    pub(super) unsafe fn from_raw(node: NonNull<CachedValue<K, V>>) -> Self {
+        Self(node, PhantomData)
+    }
+
+    /// For a node that holds a value.
+    pub(crate) fn into_parts(self) -> (K, V) {
+        assert_eq!(self.kind(), NodeKind::Value, "only a value is taken out of its node");
+        let node = self.into_raw();
+        // SAFETY: this draft owned key and value, and neither is looked at after this.
+        let key = unsafe { (&raw const (*node.as_ptr()).key).read() };
+        // SAFETY: as above; the kind was asked.
+        let value = unsafe { (&raw const (*node.as_ptr()).body).cast::<V>().read() };
+        // SAFETY: nobody else has the node, and what it held has left it.
+        unsafe { CachedValue::free_block(node) };
+        (key, value)
+    }
+}
+
+impl<K, V> Deref for Draft<K, V> {
+    type Target = CachedValue<K, V>;
+    #[inline]
+    fn deref(&self) -> &CachedValue<K, V> {
+        // SAFETY: a draft owns its node.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl<K, V> Drop for Draft<K, V> {
+    fn drop(&mut self) {
+        // SAFETY: a draft owns its node, and this is its end.
+        unsafe { CachedValue::destroy(self.0) }
+    }
+}
+
+impl<K, V> CachedValue<K, V> {
+    /// The layout of a node's block, and where in it the node begins.
+    #[inline]
+    const fn layout(roomy: bool) -> (Layout, usize) {
+        let node = Layout::new::<Self>();
+        if !roomy {
+            return (node, 0);
+        }
+        let offset = size_of::<Extras>().next_multiple_of(node.align());
+        let align = if node.align() > align_of::<Extras>() { node.align() } else { align_of::<Extras>() };
+        match Layout::from_size_align(offset + node.size(), align) {
+            Ok(layout) => (layout, offset),
+            Err(_) => panic!("an entry of nearly all memory there is"),
         }
     }
 
-    /// With what is known of the value's making, and how long it was to live.
-    pub(crate) fn with_origin(mut self, took: Option<Duration>, span: Option<Duration>) -> Self {
-        self.kind_cost |= took.map_or(0, |took| encode(took, COST_FRACTION));
-        self.span = span.map_or(0, |span| encode(span, SPAN_FRACTION));
-        self
+    #[inline]
+    fn is_roomy(&self) -> bool {
+        self.marks.load(Ordering::Relaxed) & ROOMY != 0
+    }
+
+    #[inline]
+    fn extras(&self) -> Option<&Extras> {
+        if !self.is_roomy() {
+            return None;
+        }
+        let at = ptr::from_ref(self).addr() - size_of::<Extras>();
+        // SAFETY: a roomy node has its extras directly before it, in one block, whose address was exposed when they were
+        // written; they live as long as the node.
+        Some(unsafe { &*ptr::with_exposed_provenance::<Extras>(at) })
+    }
+
+    /// Drops key and body, and frees the block.
+    ///
+    /// # Safety
+    /// - The caller has the node alone, and gives it up.
+    unsafe fn destroy(node: NonNull<Self>) {
+        /// The block goes even if a destructor panics.
+        struct Block<K, V>(NonNull<CachedValue<K, V>>);
+        impl<K, V> Drop for Block<K, V> {
+            fn drop(&mut self) {
+                // SAFETY: the promise of `destroy`'s caller; what the node held is dropped, or lost to a panic.
+                unsafe { CachedValue::free_block(self.0) };
+            }
+        }
+        let _block = Block(node);
+        // SAFETY: our caller's promise: it is dropped once, here.
+        unsafe { node.drop_in_place() };
+    }
+
+    /// # Safety
+    /// - The caller has the node alone; key and body have been dropped, or moved out.
+    unsafe fn free_block(node: NonNull<Self>) {
+        // SAFETY: the header is still as it was.
+        let marks = unsafe { &(*node.as_ptr()).marks }.load(Ordering::Relaxed);
+        let (layout, offset) = Self::layout(marks & ROOMY != 0);
+        // SAFETY: the node lies at this offset in its block (`Draft::with_body`).
+        let block = unsafe { node.cast::<u8>().sub(offset) };
+        // SAFETY: the block was taken with this layout, and nobody uses it any more.
+        unsafe { blocks::give(block, layout) };
     }
 
     /// The entry's key.
@@ -172,7 +350,7 @@ impl<K, V> CachedValue<K, V> {
 
     /// What the cache's weigher said of the entry when it was inserted; 1 where there is no weigher.
     pub fn weight(&self) -> u32 {
-        self.weight
+        self.extras().map_or(1, |extras| extras.weight)
     }
 
     /// When the entry expires at the latest, on the cache's clock; `None`: never. A time to idle may end it earlier.
@@ -181,23 +359,25 @@ impl<K, V> CachedValue<K, V> {
         (at != Instant::FAR_FUTURE).then_some(at)
     }
 
+    #[inline]
     pub(crate) fn kind(&self) -> NodeKind {
-        match self.kind_cost >> KIND_SHIFT {
+        match self.marks.load(Ordering::Relaxed) >> KIND_SHIFT {
             0 => NodeKind::Value,
             1 => NodeKind::Pending,
             _ => NodeKind::Error,
         }
     }
 
-    /// How long the value took to make, if that is known.
+    /// How long the value took to make, if that is known. It is not where the value has no deadline.
     pub(crate) fn cost(&self) -> Option<Duration> {
-        let code = self.kind_cost & ((1 << KIND_SHIFT) - 1);
+        let code = self.extras().map_or(0, |extras| extras.cost);
         (code != 0).then(|| decode(code, COST_FRACTION))
     }
 
     /// How long the value was to live from the beginning, if that is known.
     pub(crate) fn span(&self) -> Option<Duration> {
-        (self.span != 0).then(|| decode(self.span, SPAN_FRACTION))
+        let code = self.extras().map_or(0, |extras| extras.span);
+        (code != 0).then(|| decode(code, SPAN_FRACTION))
     }
 
     /// What the creator said, if this node remembers that.
@@ -223,32 +403,43 @@ impl<K, V> CachedValue<K, V> {
         self.gate.store(seen, ord::UNCLAIM());
     }
 
-    pub(crate) fn hash(&self) -> u64 {
+    /// The bits of the key's hash that choose bucket and tag.
+    #[inline]
+    pub(crate) fn hash(&self) -> u32 {
         self.hash
     }
 
     pub(crate) fn expiry(&self) -> Instant {
-        Instant::from_nanos(self.expiry.load(Ordering::Relaxed))
+        match self.expiry.load(Ordering::Relaxed) {
+            NEVER_HARD => Instant::FAR_FUTURE,
+            nanos => Instant::from_nanos(nanos),
+        }
     }
 
     pub(crate) fn idle(&self) -> Instant {
-        Instant::from_nanos(self.idle.load(Ordering::Relaxed))
+        let of = |extras: &Extras| Instant::from_nanos(extras.idle.load(Ordering::Relaxed));
+        self.extras().map_or(Instant::FAR_FUTURE, of)
     }
 
-    /// Another meaning for the second deadline, once the first has passed: until then nobody shall try again.
-    pub(crate) fn set_idle(&self, at: Instant) {
-        self.idle.store(at.as_nanos(), Ordering::Relaxed);
+    /// Another meaning for the second deadline, once the first has passed: until then nobody shall try again. False: this
+    /// entry has no second deadline.
+    pub(crate) fn set_idle(&self, at: Instant) -> bool {
+        self.extras().is_some_and(|extras| {
+            extras.idle.store(at.as_nanos(), Ordering::Relaxed);
+            true
+        })
     }
 
     /// Moves the deadline, unless the entry had expired by `now`. A compare-exchange, so that of two who move it at
     /// once neither is lost half-way, and nothing that has expired comes back.
     pub(crate) fn set_expiry(&self, at: Instant, now: Instant) -> bool {
         let mut seen = self.expiry.load(Ordering::Relaxed);
+        let at = hard(at, self.idle());
         loop {
             if seen <= now.as_nanos() {
                 return false;
             }
-            match self.expiry.compare_exchange(seen, at.as_nanos(), Ordering::Relaxed, Ordering::Relaxed) {
+            match self.expiry.compare_exchange(seen, at, Ordering::Relaxed, Ordering::Relaxed) {
                 Ok(_) => return true,
                 Err(other) => seen = other,
             }
@@ -258,12 +449,11 @@ impl<K, V> CachedValue<K, V> {
     /// Whether neither deadline can ever be reached: then no clock need be read.
     #[inline]
     pub(crate) fn is_timeless(&self) -> bool {
-        self.expiry.load(Ordering::Relaxed) & self.idle.load(Ordering::Relaxed) == u64::MAX
+        self.expiry.load(Ordering::Relaxed) == u64::MAX
     }
 
     pub(crate) fn is_expired(&self, now: Instant) -> bool {
-        let now = now.as_nanos();
-        self.expiry.load(Ordering::Relaxed) <= now || self.idle.load(Ordering::Relaxed) <= now
+        self.expiry() <= now || self.idle() <= now
     }
 
     /// Whether the time to idle has passed. Of an entry whose creation failed, the second deadline means another thing.
@@ -274,27 +464,32 @@ impl<K, V> CachedValue<K, V> {
     /// Puts the idle deadline off to `until`, if that is at least `step` later than it is. A compare-exchange, since the
     /// entry may expire just now, and the word come to mean another thing.
     pub(crate) fn extend_idle(&self, until: Instant, step: u64) {
-        let seen = self.idle.load(Ordering::Relaxed);
+        let Some(Extras { idle, .. }) = self.extras() else { return };
+        let seen = idle.load(Ordering::Relaxed);
         if until.as_nanos().saturating_sub(seen) > step {
-            let _ = self.idle.compare_exchange(seen, until.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
+            let _ = idle.compare_exchange(seen, until.as_nanos(), Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
     /// Counts a use, up to three. In steady state a load: a hot entry's line is not written.
     #[inline]
     pub(crate) fn reuse_again(&self) {
-        let seen = self.reuse.load(Ordering::Relaxed);
-        if seen < MOST_REUSE {
-            self.reuse.store(seen + 1, Ordering::Relaxed);
+        let seen = self.marks.load(Ordering::Relaxed);
+        if seen & USES < MOST_REUSE {
+            // The bits above the count never change, so a store that comes late changes only the count.
+            self.marks.store(seen + 1, Ordering::Relaxed);
         }
     }
 
+    #[inline]
     pub(crate) fn reuse(&self) -> u8 {
-        self.reuse.load(Ordering::Relaxed)
+        self.marks.load(Ordering::Relaxed) & USES
     }
 
+    #[inline]
     pub(crate) fn set_reuse(&self, reuse: u8) {
-        self.reuse.store(reuse, Ordering::Relaxed);
+        let seen = self.marks.load(Ordering::Relaxed);
+        self.marks.store(seen & !USES | reuse, Ordering::Relaxed);
     }
 
     pub(crate) fn ticket(&self) -> u16 {
@@ -303,17 +498,6 @@ impl<K, V> CachedValue<K, V> {
 
     pub(crate) fn set_ticket(&self, ticket: u16) {
         self.ticket.store(ticket, Ordering::Relaxed);
-    }
-
-    /// For a node that holds a value.
-    pub(crate) fn into_parts(self) -> (K, V) {
-        assert_eq!(self.kind(), NodeKind::Value, "only a value is taken out of its node");
-        let node = ManuallyDrop::new(self);
-        // SAFETY: the node is not used after this, nor dropped (`ManuallyDrop`).
-        let key = unsafe { std::ptr::read(&node.key) };
-        // SAFETY: as above; the kind was asked.
-        let value = unsafe { std::ptr::from_ref(&node.body).cast::<V>().read() };
-        (key, value)
     }
 
     /// # Safety
@@ -354,9 +538,8 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         // SAFETY: the caller's reference keeps the node alive up to here (N1).
         if unsafe { node.as_ref() }.strong.fetch_sub(1, ord::RELEASE()) == 1 {
             fence(ord::LAST());
-            // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST). Nodes
-            // come from `Box` only (`Handle::new`, `Vacant::insert`, `Occupied::replace`).
-            drop(unsafe { Box::from_raw(node.as_ptr()) });
+            // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST).
+            unsafe { Self::destroy(node) };
         }
     }
 }
@@ -365,7 +548,7 @@ impl<K, V> fmt::Debug for CachedValue<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Neither key nor value: they may be secrets, and need not be `Debug`.
         f.debug_struct("CachedValue")
-            .field("weight", &self.weight)
+            .field("weight", &self.weight())
             .field("expires_at", &self.expires_at())
             .finish_non_exhaustive()
     }
@@ -402,8 +585,8 @@ unsafe impl<K: Send + Sync, V: Send + Sync> Send for Handle<K, V> {}
 unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Handle<K, V> {}
 
 impl<K, V> Handle<K, V> {
-    pub(crate) fn new(node: Box<CachedValue<K, V>>) -> Self {
-        Self { node: NonNull::from(Box::leak(node)), owns: PhantomData }
+    pub(crate) fn new(draft: Draft<K, V>) -> Self {
+        Self { node: draft.into_raw(), owns: PhantomData }
     }
 
     /// This reference, as a guard holds it.
@@ -473,10 +656,10 @@ impl<K, V> Handle<K, V> {
         if strong.compare_exchange(1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
             return Err(self);
         }
-        let node = self.node.as_ptr();
+        let node = self.node;
         std::mem::forget(self);
         // SAFETY: the count went from this handle's one to zero, so nobody else has it, and nobody can raise it (N3).
-        Ok(unsafe { Box::from_raw(node) }.into_parts())
+        Ok(unsafe { Draft::from_raw(node) }.into_parts())
     }
 }
 
@@ -508,7 +691,7 @@ impl<K, V> fmt::Debug for Handle<K, V> {
 }
 
 // SAFETY: `into_ptr` and `from_ptr` move the one reference through the pointer, `as_ptr` leaves it; the pointer is the
-// same for all clones, and none of the three can panic. The node stays put (it is boxed).
+// same for all clones, and none of the three can panic. The node stays put in its block.
 unsafe impl<K, V> arc_swap::RefCnt for Handle<K, V> {
     type Base = CachedValue<K, V>;
 

@@ -107,7 +107,7 @@ impl<K, V> Index<K, V, Backend> {
                 if !go() {
                     return false;
                 }
-                let tags = Meta(child.meta.load(ord::META())).with_tag(used[side], tag_of(hash));
+                let tags = Meta(child.meta.load(ord::META())).with_tag(used[side], tag_of(hash.into()));
                 child.meta.store(tags.0, ord::UNLOCK());
                 used[side] += 1;
             }

@@ -1,20 +1,18 @@
 //! What can only be seen from inside: how chains grow, what a version that comes round does, when counts end the process.
 
 use super::bucket::Meta;
-use super::{CachedValue, Handle, Index, Located, ord};
+use super::{Draft, Handle, Index, Located, Terms, ord};
 use crate::engine::reclaim::{Backend, Reclaim};
 use crate::engine::{Engine, Lifetimes, Limit, Mode};
 use crate::hash::mix;
-use crate::time::Instant;
 use std::collections::HashSet;
 use std::process::Command;
 
 type Map = Index<u64, u64, Backend>;
 type Pin = <Backend as Reclaim>::Pin;
 
-fn entry(hash: u64, key: u64) -> Box<CachedValue<u64, u64>> {
-    let never = Instant::FAR_FUTURE;
-    Box::new(CachedValue::new(hash, key, key * 10, 1, never, never))
+fn entry(hash: u64, key: u64) -> Draft<u64, u64> {
+    Draft::new(hash, key, key * 10, &Terms::PLAIN)
 }
 
 /// Puts `key` in if it is absent.

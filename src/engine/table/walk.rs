@@ -297,7 +297,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                             Content::Frozen(_) => panic!("I4: at rest nothing is frozen"),
                             Content::Live(node) => {
                                 let node = self.shared(node, pin);
-                                let hash = node.hash();
+                                let hash = u64::from(node.hash());
                                 assert!(
                                     ptr::eq(table.bucket(hash as usize), home),
                                     "a node is in its home bucket"

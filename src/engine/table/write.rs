@@ -2,7 +2,7 @@
 
 use super::bucket::{Bucket, Content, Meta, Node, SLOTS, Table, tag_of};
 use super::walk::Kind;
-use super::{CachedValue, Handle, Index, NodeKind, TAKEN, ord};
+use super::{CachedValue, Draft, Handle, Index, NodeKind, TAKEN, ord};
 use crate::engine::reclaim::{Reclaim, Shared};
 use crate::sync::{AtomicPtr, Backoff, Ordering};
 use std::ptr;
@@ -143,8 +143,8 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     /// Gives the newer version back if the slot no longer holds this one.
     pub(crate) fn replace(
         self,
-        newer: Box<CachedValue<K, V>>,
-    ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Box<CachedValue<K, V>>> {
+        newer: Draft<K, V>,
+    ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Draft<K, V>> {
         let generation = self.table.generation();
         let is_newcomer = self.node.kind() == NodeKind::Pending;
         let ticket = if is_newcomer { generation.enter() } else { self.node.ticket() };
@@ -159,8 +159,8 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         if self.index.weighed && gain > 0 {
             generation.add_weight(gain);
         }
-        let newer = Box::into_raw(newer);
-        match self.slot.compare_exchange(self.node.as_ptr(), newer, ord::SWAP(), ord::NUMBER()) {
+        let newer = newer.into_raw();
+        match self.slot.compare_exchange(self.node.as_ptr(), newer.as_ptr(), ord::SWAP(), ord::NUMBER()) {
             Ok(_) => {
                 if self.index.weighed && gain < 0 {
                     generation.add_weight(gain);
@@ -171,7 +171,6 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
                     NodeKind::Error => generation.add_errors(-1),
                 }
                 let old = Unlinked { index: self.index, pin: self.pin, node: self.node };
-                let newer = ptr::NonNull::new(newer).expect("a box is not null");
                 Ok((old, self.index.shared(newer, self.pin)))
             }
             Err(_) => {
@@ -184,8 +183,8 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
                 if is_newcomer {
                     generation.leave();
                 }
-                // SAFETY: it came from the box above and was not published.
-                Err(unsafe { Box::from_raw(newer) })
+                // SAFETY: it came from the draft above and was not published.
+                Err(unsafe { Draft::from_raw(newer) })
             }
         }
     }
@@ -216,10 +215,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
     ///
     /// # Errors
     /// Gives the entry back if something was inserted here since the search: the key may be present by now.
-    pub(crate) fn insert(
-        self,
-        entry: Box<CachedValue<K, V>>,
-    ) -> Result<Shared<'p, CachedValue<K, V>>, Box<CachedValue<K, V>>> {
+    pub(crate) fn insert(self, entry: Draft<K, V>) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
         // Before the lock: no allocation under it (I7).
         let spare = matches!(self.room, Room::Behind(_)).then(Bucket::boxed);
         let locked = self.meta.locked();
@@ -239,7 +235,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
         if self.index.weighed {
             generation.add_weight(i64::from(entry.weight()));
         }
-        let node = ptr::NonNull::from(Box::leak(entry));
+        let node = entry.into_raw();
         let tag = tag_of(self.hash);
         let mut meta = self.meta;
         match (self.room, spare) {
@@ -345,16 +341,15 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.search(hash, |node| super::is_key(node, hash, &eq), Patience::Wait, pin)
     }
 
-    /// The entry that the eviction policy knows by its ticket and the low 48 bits of its hash. Does not wait.
+    /// The entry that the eviction policy knows by its ticket and the low 32 bits of its hash. Does not wait.
     pub(crate) fn locate_ticket<'p>(
         &'p self,
         hash: u64,
         ticket: u16,
         pin: &'p R::Pin,
     ) -> Located<'p, K, V, R> {
-        const LOW: u64 = (1 << 48) - 1;
         let is_it = |node: &CachedValue<K, V>| {
-            node.ticket() == ticket && (node.hash() ^ hash) & LOW == 0 && node.kind() != NodeKind::Pending
+            node.ticket() == ticket && node.hash() == hash as u32 && node.kind() != NodeKind::Pending
         };
         self.search(hash, is_it, Patience::Try, pin)
     }
@@ -366,7 +361,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Located<'p, K, V, R> {
         let is_it = |node: &CachedValue<K, V>| ptr::eq(node, version.entry());
-        self.search(version.entry().hash(), is_it, Patience::Wait, pin)
+        self.search(version.entry().hash().into(), is_it, Patience::Wait, pin)
     }
 
     fn search<'p>(
