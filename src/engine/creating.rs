@@ -12,9 +12,10 @@
 #![forbid(unsafe_code)]
 
 use super::stats::Event;
-use super::table::{Draft, Failure, NodeKind, Terms};
+use super::table::{Failure, NodeKind};
 use super::{
-    CachedValue, Engine, Handle, Held, Located, MOST_SWEPT, Reclaim, RemovalCause, Rest, SWEEP, Settling,
+    CachedValue, Draft, Engine, Handle, Held, Located, MOST_SWEPT, Reclaim, RemovalCause, Rest, SWEEP,
+    Settling, Terms,
 };
 use crate::time::Instant;
 use std::time::Duration;

@@ -58,6 +58,14 @@ impl<K, V> Lifetimes<K, V> {
         }
     }
 
+    /// Whether no entry has a deadline that its insertion did not give it, nor room for one.
+    pub(crate) fn are_endless(&self) -> bool {
+        self.time_to_live.is_none()
+            && self.time_to_idle.is_none()
+            && self.expire_after.is_none()
+            && self.keep.is_zero()
+    }
+
     /// What a new entry shall be that may live for `span`.
     #[inline]
     pub(crate) fn terms(&self, weight: u32, span: Option<Duration>) -> Terms {

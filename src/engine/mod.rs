@@ -29,7 +29,7 @@ pub(crate) use expiry::{ExpireAfter, Lifetimes};
 pub(crate) use reclaim::{Backend, Held, Reclaim, Shared};
 pub(crate) use stats::Event;
 pub use stats::Stats;
-pub(crate) use table::{CLAIMED, Draft, HELD, NodeKind, TAKEN};
+pub(crate) use table::{CLAIMED, Draft, HELD, NodeKind, TAKEN, Terms};
 pub use table::{CachedValue, Handle};
 pub(crate) use weight::MOST_SHARDS;
 
@@ -80,6 +80,8 @@ pub(crate) struct Engine<K, V, R: Reclaim = Backend> {
     pool: Option<Pool>,
     weigher: Option<Weigher<K, V>>,
     lifetimes: Lifetimes<K, V>,
+    /// Nothing to weigh, no deadlines, no listener.
+    is_plain: bool,
     /// 1 once any entry had a deadline: only then is a clock read by writes, and anything to sweep.
     timed: Tally,
     listener: Option<Listener<K, V>>,
@@ -169,6 +171,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let shard = |_| CachePadded::new(Shard::new(Index::new(room / shards, weigher.is_some())));
         Self {
             shards: (0..shards).map(shard).collect(),
+            is_plain: weigher.is_none() && listener.is_none() && lifetimes.are_endless(),
             pool,
             weigher,
             lifetimes,
@@ -318,6 +321,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Puts an entry in.
+    #[inline]
     pub(crate) fn insert(
         &self,
         hash: u64,
@@ -330,7 +334,65 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     where
         K: Eq,
     {
-        let mut entry = self.entry(hash, key, value, ttl, weight);
+        let is_plain = self.is_plain && ttl.is_none() && weight.is_none();
+        let mut entry = match is_plain {
+            true => Draft::new(hash, key, value, &Terms::PLAIN),
+            false => self.entry(hash, key, value, ttl, weight),
+        };
+        if is_plain && mode == (Mode::Always { tell_old: false }) {
+            match self.replace_simply(hash, entry) {
+                Ok(overtaken) => return (Put::Replaced(None), overtaken),
+                Err(back) => entry = back,
+            }
+        }
+        self.insert_entry(hash, entry, mode)
+    }
+
+    /// The usual replacement: of a live value, where there is nothing to weigh, to tell or to sweep.
+    ///
+    /// # Errors
+    /// Gives the entry back if the case is another one.
+    #[inline]
+    fn replace_simply(&self, hash: u64, entry: Draft<K, V>) -> Result<Overtaken<K, V>, Draft<K, V>>
+    where
+        K: Eq,
+    {
+        if self.timed.load(Ordering::Relaxed) != 0 {
+            return Err(entry);
+        }
+        let index = &self.shard(hash).index;
+        let overtaken = {
+            let pin = R::pin();
+            let old = match index.spot(hash, |key| key == entry.key(), &pin) {
+                Some(old) if old.node().is_timeless() => old,
+                _ => return Err(entry),
+            };
+            let (gone, newer) = old.replace(entry)?;
+            let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
+            gone.retire();
+            overtaken
+        };
+        self.counters.count(Event::Replacement);
+        if index.has_due() {
+            self.collect_one(hash);
+        }
+        Ok(overtaken)
+    }
+
+    /// Frees what is due in the shard of `hash`.
+    #[cold]
+    #[inline(never)]
+    fn collect_one(&self, hash: u64) {
+        let mut panics = Panics::default();
+        self.collect(self.number(hash), &mut panics);
+        panics.resume();
+    }
+
+    #[inline(never)]
+    fn insert_entry(&self, hash: u64, mut entry: Draft<K, V>, mode: Mode) -> (Put<K, V>, Overtaken<K, V>)
+    where
+        K: Eq,
+    {
         let mut taken = None;
         let mut settling = Settling::new(self);
         let i = self.number(hash);
@@ -840,18 +902,22 @@ pub(crate) struct Settling<'e, K, V, R: Reclaim> {
 #[must_use = "the listener is called by `Engine::finish`"]
 pub(crate) struct Rest<K, V> {
     events: Vec<(Handle<K, V>, RemovalCause)>,
-    /// The shards in which something was retired.
-    touched: Option<usize>,
-    more: bool,
+    /// The shard in which something was retired, or `NONE`, or `MANY`.
+    touched: usize,
 }
 
+const NONE: usize = usize::MAX;
+const MANY: usize = usize::MAX - 1;
+
 impl<K, V> Default for Rest<K, V> {
+    #[inline]
     fn default() -> Self {
-        Self { events: Vec::new(), touched: None, more: false }
+        Self { events: Vec::new(), touched: NONE }
     }
 }
 
 impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
+    #[inline]
     fn new(engine: &'e Engine<K, V, R>) -> Self {
         Self { engine, rest: Rest::default() }
     }
@@ -861,40 +927,62 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
         std::mem::take(&mut self.rest)
     }
 
-    /// Counts an entry that was unlinked from shard `i`, and gives it to limbo.
+    /// Counts an entry that was unlinked from shard `i`, and gives it to limbo. Whoever evicts for a newcomer tells the
+    /// pool of slack when it is done.
+    #[inline]
     fn note(&mut self, i: usize, gone: Unlinked<'_, K, V, R>, cause: RemovalCause, pin: &R::Pin) {
         let engine = self.engine;
-        let is_value = gone.kind() == NodeKind::Value;
-        match cause {
-            _ if !is_value => {}
-            RemovalCause::Expired => engine.counters.count(Event::Expired),
-            RemovalCause::Evicted => engine.counters.count(Event::Evicted),
-            RemovalCause::Removed => engine.counters.count(Event::Removed),
-            RemovalCause::Replaced | RemovalCause::Cleared => {}
-        }
-        if is_value && engine.listener.is_some() {
-            self.rest.events.push((gone.handle(), cause));
+        if gone.kind() == NodeKind::Value {
+            match cause {
+                RemovalCause::Expired => engine.counters.count(Event::Expired),
+                RemovalCause::Evicted => engine.counters.count(Event::Evicted),
+                RemovalCause::Removed => engine.counters.count(Event::Removed),
+                RemovalCause::Replaced | RemovalCause::Cleared => {}
+            }
+            if engine.listener.is_some() {
+                self.rest.events.push((gone.handle(), cause));
+            }
         }
         gone.retire();
-        engine.note_slack(i, pin);
-        self.rest.more |= self.rest.touched.is_some_and(|touched| touched != i);
-        self.rest.touched = Some(i);
+        let keeps_its_use =
+            cause == RemovalCause::Evicted || cause == RemovalCause::Replaced && engine.weigher.is_none();
+        if !keeps_its_use {
+            engine.note_slack(i, pin);
+        }
+        self.rest.touched = if self.rest.touched == NONE || self.rest.touched == i { i } else { MANY };
     }
 
     /// Calls the listener and frees what is due.
     ///
     /// # Panics
     /// With the listener's panic, when everything else has been done.
+    #[inline]
     fn finish(self) {
-        let (engine, touched, more) = (self.engine, self.rest.touched, self.rest.more);
+        let due = match self.rest.touched {
+            NONE => false,
+            MANY => true,
+            touched => self.engine.shards[touched].index.has_due(),
+        };
+        if due || !self.rest.events.is_empty() {
+            self.finish_indeed();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn finish_indeed(self) {
+        let (engine, touched) = (self.engine, self.rest.touched);
         let mut panics = self.tell();
-        if let Some(touched) = touched {
-            let shards = if more { 0..engine.shards.len() } else { touched..touched + 1 };
-            for i in shards {
-                if engine.shards[i].index.has_due() {
-                    engine.collect(i, &mut panics);
+        match touched {
+            NONE => {}
+            MANY => {
+                for i in 0..engine.shards.len() {
+                    if engine.shards[i].index.has_due() {
+                        engine.collect(i, &mut panics);
+                    }
                 }
             }
+            touched => _ = engine.collect(touched, &mut panics),
         }
         panics.resume();
     }
@@ -906,6 +994,8 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
         panics
     }
 
+    #[cold]
+    #[inline(never)]
     fn tell_all(&mut self, panics: &mut Panics) {
         if let Some(listener) = &self.engine.listener {
             self.rest.events.drain(..).for_each(|(handle, cause)| panics.catch(|| listener(handle, cause)));
@@ -915,9 +1005,12 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
 
 impl<K, V, R: Reclaim> Drop for Settling<'_, K, V, R> {
     /// What the listener must hear is said even if user code panicked in the middle of the operation.
+    #[inline]
     fn drop(&mut self) {
-        let mut panics = Panics::default();
-        self.tell_all(&mut panics);
-        panics.forget();
+        if !self.rest.events.is_empty() {
+            let mut panics = Panics::default();
+            self.tell_all(&mut panics);
+            panics.forget();
+        }
     }
 }

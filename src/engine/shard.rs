@@ -72,14 +72,20 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let Some(pool) = &self.pool else { return };
         let shard = &self.shards[i];
         let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
+        let mut evicted = false;
         {
             let mut policy = lock(&shard.policy);
-            while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {}
+            while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {
+                evicted = true;
+            }
             if let Sake::Newcomer(token) = sake {
                 let room = self.room(i, &policy);
                 policy.admit(token, room);
             }
             self.drop_stale_tokens(i, &mut policy, pin);
+        }
+        if evicted {
+            self.note_slack(i, pin);
         }
         if is_over() {
             self.make_room_elsewhere(i, now, pin, settling);
@@ -106,6 +112,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 if !is_over() || !self.evict(other, &mut policy, Sake::Nobody, now, pin, settling) {
                     break;
                 }
+                self.note_slack(other, pin);
             }
         }
     }

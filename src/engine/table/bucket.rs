@@ -35,6 +35,8 @@ const TAG_SHIFT: u32 = 25;
 const USUAL_ALIGNMENT: usize = 16;
 const LOW_BYTES: u64 = 0x0000_0101_0101_0101;
 const HIGH_BITS: u64 = 0x0000_8080_8080_8080;
+/// Models have fewer slots than a meta word has tags.
+const SLOTS_MASK: u64 = (1 << (8 * SLOTS)) - 1;
 
 /// The tag of a hash: seven bits of it, and one that tells it from "never used".
 #[inline]
@@ -71,8 +73,17 @@ impl Meta {
     pub(super) fn goes_on(self) -> bool {
         self.0 & (MIGRATED | CHAIN) != 0
     }
-    pub(super) fn was_used(self, slot: usize) -> bool {
-        self.0 >> (8 * slot) & 0xff != 0
+    /// Whether nobody is at work in the bucket, nothing has left it, and nothing is behind it.
+    #[inline]
+    pub(super) fn is_simple(self) -> bool {
+        self.0 & (LOCK | MIGRATED | CHAIN) == 0
+    }
+    /// The first slot that never held anything.
+    #[inline]
+    pub(super) fn first_unused(self) -> Option<usize> {
+        // Tags have their upper bit set, so a byte without it is no tag.
+        let unused = !self.0 & HIGH_BITS & SLOTS_MASK;
+        (unused != 0).then(|| unused.trailing_zeros() as usize / 8)
     }
     /// Where to start looking for a free slot, so that used-up slots take turns.
     pub(super) fn rotation(self) -> usize {
@@ -99,6 +110,13 @@ impl Meta {
 
 /// The slots of a bucket that may hold what is sought.
 pub(super) struct Matches(u64);
+
+impl Matches {
+    #[inline]
+    pub(super) fn is_none(&self) -> bool {
+        self.0 == 0
+    }
+}
 
 impl Iterator for Matches {
     type Item = usize;
@@ -514,7 +532,12 @@ mod tests {
         let mut meta = Meta(0).with_tag(0, 0x80).with_chain(true);
         for _ in 0..1 << 14 {
             meta = meta.locked().next_version();
-            assert!(!meta.is_locked() && !meta.is_migrated() && meta.has_chain() && meta.was_used(0));
+            assert!(
+                !meta.is_locked()
+                    && !meta.is_migrated()
+                    && meta.has_chain()
+                    && meta.first_unused() == Some(1)
+            );
         }
         assert!(meta.locked().migrated().is_migrated());
     }

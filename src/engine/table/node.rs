@@ -195,7 +195,7 @@ impl<K, V> Draft<K, V> {
         Self::with_body(hash, key, NodeKind::Error, body, &terms, 0)
     }
 
-    #[inline]
+    #[inline(always)]
     fn with_body(hash: u64, key: K, kind: NodeKind, body: Body<V>, terms: &Terms, gate: u8) -> Self {
         let roomy = terms.needs_extras();
         let (layout, offset) = CachedValue::<K, V>::layout(roomy);
@@ -211,7 +211,9 @@ impl<K, V> Draft<K, V> {
                 span: terms.span.map_or(0, |span| encode(span, SPAN_FRACTION)),
             };
             // SAFETY: there is room for them directly before the node (`layout`).
-            unsafe { node.cast::<Extras>().sub(1).write(extras) };
+            let place = unsafe { node.cast::<Extras>().sub(1) };
+            // SAFETY: as above; aligned, since a node's alignment is an extra's at least.
+            unsafe { place.write(extras) };
             // Whoever holds a reference to the node alone finds its extras by this.
             block.as_ptr().expose_provenance();
         }
@@ -247,10 +249,12 @@ impl<K, V> Draft<K, V> {
     pub(crate) fn into_parts(self) -> (K, V) {
         assert_eq!(self.kind(), NodeKind::Value, "only a value is taken out of its node");
         let node = self.into_raw();
-        // SAFETY: this draft owned key and value, and neither is looked at after this.
-        let key = unsafe { (&raw const (*node.as_ptr()).key).read() };
-        // SAFETY: as above; the kind was asked.
-        let value = unsafe { (&raw const (*node.as_ptr()).body).cast::<V>().read() };
+        // SAFETY: this draft owned the node, and so does this function.
+        let content = unsafe { node.as_ref() };
+        // SAFETY: the key is not looked at after this.
+        let key = unsafe { ptr::read(&content.key) };
+        // SAFETY: nor the value; the kind was asked.
+        let value = unsafe { ptr::from_ref(&content.body).cast::<V>().read() };
         // SAFETY: nobody else has the node, and what it held has left it.
         unsafe { CachedValue::free_block(node) };
         (key, value)

@@ -40,7 +40,8 @@ pub(crate) struct Vacant<'p, K, V, R: Reclaim> {
     home: &'p Bucket<Node<K, V>>,
     meta: Meta,
     hash: u64,
-    rejected: Rejected<K, V>,
+    /// The nodes of other keys with the same bits of a hash, as the search met them (H2). There are hardly ever any.
+    alike: Vec<*mut Node<K, V>>,
     room: Room<'p, K, V>,
     /// A chained bucket without entries, to be unlinked on this occasion (H5).
     hollow: Option<&'p Bucket<Node<K, V>>>,
@@ -50,35 +51,6 @@ enum Room<'p, K, V> {
     Slot(&'p Bucket<Node<K, V>>, usize),
     /// Everything is full: a new bucket behind this one, the last.
     Behind(&'p Bucket<Node<K, V>>),
-}
-
-/// What the slots with a matching tag held, in the order of the search.
-struct Rejected<K, V> {
-    first: [*mut Node<K, V>; SLOTS],
-    len: usize,
-    /// Only keys with equal hashes come here.
-    more: Vec<*mut Node<K, V>>,
-}
-
-impl<K, V> Rejected<K, V> {
-    fn new() -> Self {
-        Self { first: [ptr::null_mut(); SLOTS], len: 0, more: Vec::new() }
-    }
-
-    fn push(&mut self, raw: *mut Node<K, V>) {
-        match self.first.get_mut(self.len) {
-            Some(place) => *place = raw,
-            None => self.more.push(raw),
-        }
-        self.len += 1;
-    }
-
-    fn get(&self, i: usize) -> Option<*mut Node<K, V>> {
-        if i >= self.len {
-            return None;
-        }
-        self.first.get(i).or_else(|| self.more.get(i - SLOTS)).copied()
-    }
 }
 
 /// A node that this thread has unlinked, and must let go of.
@@ -141,6 +113,7 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     ///
     /// # Errors
     /// Gives the newer version back if the slot no longer holds this one.
+    #[inline]
     pub(crate) fn replace(
         self,
         newer: Draft<K, V>,
@@ -272,22 +245,36 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
     }
 
     /// Under the lock: whether the search's answer still holds. Tags and version are what they were, or the lock would
-    /// not have been taken; but a version can come round again, and then slots may hold other nodes (H2). Compares
-    /// addresses only, so it runs no user code and can't go on for ever where hashes are equal.
+    /// not have been taken; but a version can come round again, and then slots may hold other nodes (H2). A node with
+    /// other bits of a hash is another key's; those with the same are compared by their addresses. So no user code runs,
+    /// and nothing goes on for ever where hashes are equal.
+    #[inline]
     fn still_vacant(&self) -> bool {
+        let is_plain = !self.meta.has_chain() && self.meta.matches(tag_of(self.hash)).is_none();
+        match self.room {
+            // No slot has the key's tag, so the key is not here.
+            Room::Slot(bucket, slot) if is_plain => bucket.slots[slot].load(ord::NUMBER()).is_null(),
+            _ => self.still_vacant_all_along(),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn still_vacant_all_along(&self) -> bool {
         let tag = tag_of(self.hash);
-        let mut seen = 0;
         let mut room_is_there = false;
         let mut hollow_is_hollow = self.hollow.is_none();
         let (mut bucket, mut tags) = (self.home, self.meta);
         loop {
             for slot in tags.matches(tag) {
-                let now = bucket.slots[slot].load(ord::NUMBER());
+                let now = bucket.slots[slot].load(ord::READ());
                 // One that has been removed since makes the absence only truer.
-                if !now.is_null() && self.rejected.get(seen) != Some(now) {
+                if let Content::Live(node) = Content::of(now)
+                    && self.index.shared(node, self.pin).hash() == self.hash as u32
+                    && !self.alike.contains(&now)
+                {
                     return false;
                 }
-                seen += 1;
             }
             let behind = bucket.overflow.load(ord::FOLLOW());
             match self.room {
@@ -306,7 +293,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
                     bucket = chained;
                     tags = Meta(bucket.meta.load(ord::META()));
                 }
-                _ => return room_is_there && hollow_is_hollow && seen == self.rejected.len,
+                _ => return room_is_there && hollow_is_hollow,
             }
         }
     }
@@ -332,6 +319,7 @@ fn is_hollow<N>(bucket: &Bucket<N>) -> bool {
 
 impl<K, V, R: Reclaim> Index<K, V, R> {
     /// Where the entry with that hash and key is, or would go.
+    #[inline]
     pub(crate) fn locate<'p>(
         &'p self,
         hash: u64,
@@ -364,7 +352,72 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.search(version.entry().hash().into(), is_it, Patience::Wait, pin)
     }
 
+    #[inline]
     fn search<'p>(
+        &'p self,
+        hash: u64,
+        is_it: impl Fn(&CachedValue<K, V>) -> bool,
+        patience: Patience,
+        pin: &'p R::Pin,
+    ) -> Located<'p, K, V, R> {
+        match self.glance(hash, &is_it, pin) {
+            Some(located) => located,
+            None => self.search_all_along(hash, is_it, patience, pin),
+        }
+    }
+
+    /// The entry with that hash and key, if it is found at the first glance.
+    #[inline]
+    pub(crate) fn spot<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Occupied<'p, K, V, R>> {
+        match self.glance(hash, &|node: &CachedValue<K, V>| super::is_key(node, hash, &eq), pin) {
+            Some(Located::Occupied(entry)) => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The usual case: no growth, no chain, nobody at work in the bucket. None: it is not that simple.
+    #[inline]
+    fn glance<'p>(
+        &'p self,
+        hash: u64,
+        is_it: &impl Fn(&CachedValue<K, V>) -> bool,
+        pin: &'p R::Pin,
+    ) -> Option<Located<'p, K, V, R>> {
+        let table = self.table(pin);
+        let home = table.bucket(hash as usize);
+        let meta = Meta(home.meta.load(ord::META()));
+        if !meta.is_simple() || self.after(table, pin).is_some() {
+            return None;
+        }
+        for slot in meta.matches(tag_of(hash)) {
+            let slot = &home.slots[slot];
+            match Content::of(slot.load(ord::READ())) {
+                Content::Live(node) => {
+                    let node = self.shared(node, pin);
+                    if is_it(&node) {
+                        return Some(Located::Occupied(Occupied { index: self, pin, table, slot, node }));
+                    }
+                    if node.hash() == hash as u32 {
+                        return None;
+                    }
+                }
+                Content::Free => {}
+                Content::Frozen(_) | Content::Moved => return None,
+            }
+        }
+        let room = Room::Slot(home, free_slot(home, meta, meta.rotation())?);
+        let (alike, hollow) = (Vec::new(), None);
+        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, alike, room, hollow }))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn search_all_along<'p>(
         &'p self,
         hash: u64,
         is_it: impl Fn(&CachedValue<K, V>) -> bool,
@@ -406,7 +459,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         if meta.is_migrated() {
             return None;
         }
-        let mut rejected = Rejected::new();
+        let mut alike = Vec::new();
         let (mut room, mut hollow) = (None, None);
         let (mut bucket, mut tags) = (home, meta);
         loop {
@@ -419,12 +472,14 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                             let slot = &bucket.slots[slot];
                             return Some(Located::Occupied(Occupied { index: self, pin, table, slot, node }));
                         }
+                        if node.hash() == hash as u32 {
+                            alike.push(raw);
+                        }
                     }
                     Content::Frozen(node) if is_it(&self.shared(node, pin)) => return Some(Located::Busy),
                     Content::Moved => return None,
                     Content::Frozen(_) | Content::Free => {}
                 }
-                rejected.push(raw);
             }
             if room.is_none() {
                 room = free_slot(bucket, tags, meta.rotation()).map(|slot| Room::Slot(bucket, slot));
@@ -440,7 +495,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             }
         }
         let room = room.unwrap_or(Room::Behind(bucket));
-        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, rejected, room, hollow }))
+        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, alike, room, hollow }))
     }
 
     /// Counts an entry out that this thread has just unlinked.
@@ -467,9 +522,9 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 }
 
 /// A free slot: one never used before, else by turns.
+#[inline]
 fn free_slot<N>(bucket: &Bucket<N>, tags: Meta, rotation: usize) -> Option<usize> {
     let is_free = |slot: &usize| bucket.slots[*slot].load(ord::NUMBER()).is_null();
-    (0..SLOTS)
-        .find(|slot| !tags.was_used(*slot) && is_free(slot))
-        .or_else(|| (0..SLOTS).map(|i| (i + rotation) % SLOTS).find(is_free))
+    // One never used whose inserter has not stored the tag yet is not free; the lock will tell.
+    tags.first_unused().filter(is_free).or_else(|| (rotation..SLOTS).chain(0..rotation).find(is_free))
 }
