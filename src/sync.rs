@@ -25,7 +25,6 @@ mod imp {
 mod imp {
     pub(crate) use loom::alloc::{alloc_zeroed, dealloc};
     pub(crate) use loom::cell::Cell as OwnedCell;
-    pub(crate) use loom::lazy_static;
     pub(crate) use loom::sync::atomic::{
         AtomicBool, AtomicI64, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering,
     };
@@ -228,6 +227,10 @@ pub(crate) fn weakened(name: &str) -> bool {
 /// A counter that one thread writes and others read now and then.
 pub(crate) type Tally = std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::Mutex as PlainMutex;
+/// Atomics of what models leave out: hints, and what they can't do.
+pub(crate) use std::sync::atomic as plain;
+/// Keeps the compiler from reordering, and nobody else.
+pub(crate) use std::sync::atomic::compiler_fence;
 pub(crate) use std::thread_local as thread_local_plain;
 
 /// As `lock`, for a mutex that is not modelled.

@@ -1,6 +1,6 @@
 //! When memory goes: R2, R3, L1 to L3 of limbo, H1 to H3 of the hazard slots, N1 of the counts.
 //!
-//! The backend here is the models' own (`Modelled`); limbo, hazard slots and nodes are the shipped ones.
+//! All of it is the shipped code; its light barriers are fences here, as they are where membarrier does not work.
 #![cfg(dogpile_loom)]
 
 use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash};
@@ -179,6 +179,7 @@ impl Room {
 
     /// Ends the objects that may go. Returns how many.
     fn free(&self) -> usize {
+        self.limbo.settle();
         let due = self.limbo.take();
         due.iter().for_each(|number| self.objects[number - 8].with_mut(|_| ()));
         due.len()
@@ -188,7 +189,7 @@ impl Room {
 /// L1, L2: an object that is retired while its bag is sealed is covered, or goes into the next.
 #[test]
 fn l1_a_claim_while_the_bag_is_sealed() {
-    check("l1_a_claim_while_the_bag_is_sealed", Some(3), || {
+    check("l1_a_claim_while_the_bag_is_sealed", Some(2), || {
         let room = Arc::new(Room::new());
         let writer = go(&room, |room| room.replace(1));
         let reader = go(&room, |room| room.read(1));
@@ -211,6 +212,7 @@ fn l3_two_threads_seal() {
         let limbo = Arc::new(Limbo::new());
         let rival = go(&limbo, |limbo| {
             (1..=2).for_each(|i| limbo.retire(8 * i, || ()));
+            limbo.settle();
             limbo.take()
         });
         (3..=4).for_each(|i| limbo.retire(8 * i, || ()));

@@ -122,11 +122,6 @@ const SHARD_SHIFT: u32 = 40;
 const ENTRIES_A_SHARD: u64 = 1024;
 const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
 
-/// In how many steps a grace period ends, if no reader is in the way and not many are waiting.
-const FEW_STEPS: usize = if cfg!(dogpile_loom) { 1 } else { 8 };
-/// And if many are: caches that are gone may have left thousands behind. Where a reader is in the way, so many steps take
-/// less than a millisecond.
-const MANY_STEPS: usize = if cfg!(dogpile_loom) { 1 } else { 4000 };
 /// After so many rounds without anything freed somebody is pinned, or holds what is left.
 const PATIENCE: usize = 2;
 
@@ -702,7 +697,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             self.counters.add(Event::Cleared, entries);
         }
         // A slice of each dead table now, if no reader is in the way; the rest by later writes.
-        self.end_grace(FEW_STEPS);
+        self.end_grace();
         let mut panics = Panics::default();
         for i in 0..self.shards.len() {
             self.collect(i, &mut panics);
@@ -796,25 +791,20 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Begins a grace period for all that was retired so far, and tries to end it.
-    fn end_grace(&self, steps: usize) {
+    fn end_grace(&self) {
         for shard in &self.shards {
             shard.index.seal();
         }
         // Grace periods end in the order in which they began, so with this one all are over.
         let last = R::begin(&R::pin());
-        for _ in 0..steps {
-            R::nudge();
-            if R::is_over(&last) {
-                break;
-            }
-        }
+        R::settle(&last);
     }
 
     /// Frees all that was retired so far, as far as no reader is in the way.
     fn free_all(&self, panics: &mut Panics) {
         let mut idle = 0;
         while idle < PATIENCE {
-            self.end_grace(MANY_STEPS);
+            self.end_grace();
             let further = (0..self.shards.len()).filter(|i| self.collect(*i, panics)).count();
             idle = if further == 0 { idle + 1 } else { 0 };
         }

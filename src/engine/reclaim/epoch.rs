@@ -1,4 +1,4 @@
-//! The portable backend: crossbeam-epoch tells when a grace period is over, and nothing more.
+//! The second backend, with `--cfg dogpile_epoch`: crossbeam-epoch tells when a grace period is over, and nothing more.
 //!
 //! Each grace period is a flag that a deferred function raises. crossbeam runs deferred functions on whichever thread
 //! happens to collect, readers too; here that is one store, while the destructors stay in our limbo lists. The
@@ -19,6 +19,10 @@ use crate::sync::{Arc, AtomicBool, LazyLock, orderings, thread_local_plain};
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
 orderings! { epoch: OVER = Release, ASK = Acquire }
+
+/// Caches that are gone may have left thousands of flags to be raised behind, and each step raises a few. Where a reader is
+/// in the way, so many steps take less than a millisecond.
+const TRIES: usize = 4000;
 
 /// Grace periods by crossbeam-epoch.
 #[derive(Debug)]
@@ -56,7 +60,19 @@ impl Reclaim for Epoch {
         grace.load(ord::ASK())
     }
 
-    fn nudge() {
-        Self::pin().flush();
+    fn settle(grace: &Self::Grace) {
+        for _ in 0..TRIES {
+            if Self::is_over(grace) {
+                return;
+            }
+            Self::pin().flush();
+        }
+    }
+
+    fn help(urgent: bool) -> bool {
+        if urgent {
+            Self::pin().flush();
+        }
+        urgent
     }
 }

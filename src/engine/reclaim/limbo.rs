@@ -174,6 +174,7 @@ impl<R: Reclaim> Limbo<R> {
         let bag = unsafe { &*current };
         let len = bag.claimed.swap(CLOSED, ord::CLOSE()).min(bag.limit);
         let grace = R::begin(pin);
+        R::note(pin, len);
         self.waiting.fetch_add(len, Ordering::Relaxed);
         let bag = NonNull::from(bag);
         lock(&self.sealed).push_back(Sealed { bag, len, grace });
@@ -185,9 +186,20 @@ impl<R: Reclaim> Limbo<R> {
     pub(crate) fn take(&self, bags: usize) -> Vec<Garbage> {
         let mut due = Vec::new();
         for _ in 0..bags {
+            let is_over = |sealed: &VecDeque<Sealed<R::Grace>>| {
+                sealed.front().is_some_and(|first| R::is_over(&first.grace))
+            };
             let mut sealed = lock(&self.sealed);
-            if !sealed.front().is_some_and(|first| R::is_over(&first.grace)) {
-                break;
+            if !is_over(&sealed) {
+                let urgent = self.waiting.load(Ordering::Relaxed) >= 32;
+                drop(sealed);
+                if !R::help(urgent) {
+                    break;
+                }
+                sealed = lock(&self.sealed);
+                if !is_over(&sealed) {
+                    break;
+                }
             }
             let Some(Sealed { bag, len, .. }) = sealed.pop_front() else { break };
             drop(sealed);

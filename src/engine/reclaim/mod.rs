@@ -30,13 +30,16 @@
 //! # Not for
 //! Objects that a new search can find again after they were retired.
 
+mod asymmetric;
+mod barrier;
+#[cfg(dogpile_epoch)]
 mod epoch;
 mod hazard;
 mod limbo;
 #[cfg(dogpile_loom)]
 mod modelled;
+mod record;
 
-pub(crate) use epoch::Epoch;
 pub(crate) use hazard::{Counted, Held, holders};
 pub(crate) use limbo::{Garbage, Limbo};
 #[cfg(dogpile_loom)]
@@ -49,7 +52,10 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 
 /// The backend of this build.
-pub(crate) type Backend = Epoch;
+#[cfg(not(dogpile_epoch))]
+pub(crate) type Backend = asymmetric::Asymmetric;
+#[cfg(dogpile_epoch)]
+pub(crate) type Backend = epoch::Epoch;
 
 /// Tells when every reader that could see a retired node has gone. Sealed: the backends are those of this room.
 pub(crate) trait Reclaim: 'static {
@@ -64,8 +70,22 @@ pub(crate) trait Reclaim: 'static {
     fn begin(pin: &Self::Pin) -> Self::Grace;
     /// Whether every pin that `grace` covers has gone; then all they did happens before what the caller does next.
     fn is_over(grace: &Self::Grace) -> bool;
-    /// Tries to bring grace periods to their end.
-    fn nudge();
+    /// Tries a little to bring `grace` to its end.
+    fn settle(grace: &Self::Grace);
+    /// The same in passing, by who retires: only if the thread has retired much, or if it is `urgent`. Returns whether it
+    /// may have helped.
+    fn help(urgent: bool) -> bool;
+    /// What is to be done when the process has its first record.
+    fn first() {}
+    /// What is to be done in a child process, whose only thread this is.
+    fn forked() {}
+    /// Counts what the pinned thread has retired.
+    fn note(_pin: &Self::Pin, _retired: usize) {}
+    /// The record of the pinned thread.
+    #[inline]
+    fn record(_pin: &Self::Pin) -> &'static record::Record {
+        record::Record::current()
+    }
 }
 
 /// A node found under a pin: valid as long as the pin lives.

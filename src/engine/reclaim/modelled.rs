@@ -1,108 +1,61 @@
-//! The backend of the models: a textbook grace period by one counter a thread, or none at all.
+//! The backend of the models: the shipped one, with fences, or none at all.
 //!
-//! `even = free --(pin, then a fence)--> odd = pinned --(unpin)--> even`, one more each time.
-//!
-//! With `ENDS` a grace period notes the counters that are odd when it begins, and is over when none of them is what it
-//! was: every pin of that moment has gone (R2). Without, no grace period ever ends and a pin is nothing, so that a model
-//! of the table explores the table's own interleavings only; everything is freed when the index is dropped.
-//!
-//! # Source
-//! The scheme of Fraser's thesis (see `reclaim`) with counters for epochs: no global state to advance, so few steps.
+//! With `ENDS` it is the backend of the build. Without, no grace period ever ends and a pin is nothing, so that a model of
+//! the table explores the table's own interleavings only; everything is freed when the index is dropped.
 
-use super::{Garbage, Reclaim};
-use crate::sync::{AtomicUsize, Ordering, fence, lazy_static, thread_local};
-use std::cell::Cell;
+use super::record::Record;
+use super::{Backend, Garbage, Reclaim};
 use std::marker::PhantomData;
 
-/// As many as loom can run.
-const THREADS: usize = 5;
-
-lazy_static! {
-    static ref COUNTERS: [AtomicUsize; THREADS] = std::array::from_fn(|_| AtomicUsize::new(0));
-    // Not modelled: which counter is whose is no part of the protocol.
-    static ref REGISTERED: Cell<usize> = Cell::new(0);
-}
-
-/// What a thread knows of itself.
-#[derive(Clone, Copy)]
-struct Own {
-    place: usize,
-    count: usize,
-    nest: usize,
-}
-
-thread_local! {
-    static OWN: Cell<Option<Own>> = const { Cell::new(None) };
-}
+type BackendPin = <Backend as Reclaim>::Pin;
 
 /// Grace periods that end when every pin of their beginning has gone, or never.
 #[derive(Debug)]
 pub(crate) struct Modelled<const ENDS: bool>;
 
 /// One pin of one thread.
-pub(crate) struct Pin<const ENDS: bool>(PhantomData<*mut ()>);
-
-impl<const ENDS: bool> Drop for Pin<ENDS> {
-    fn drop(&mut self) {
-        if !ENDS {
-            return;
-        }
-        OWN.with(|own| {
-            let mut now = own.get().expect("who unpins has pinned");
-            now.nest -= 1;
-            if now.nest == 0 {
-                now.count += 1;
-                COUNTERS[now.place].store(now.count, Ordering::Release);
-            }
-            own.set(Some(now));
-        });
-    }
-}
+pub(crate) struct Pin<const ENDS: bool>(Option<BackendPin>, PhantomData<*mut ()>);
 
 impl<const ENDS: bool> Reclaim for Modelled<ENDS> {
     type Pin = Pin<ENDS>;
-    type Grace = Vec<(usize, usize)>;
+    type Grace = Option<<Backend as Reclaim>::Grace>;
 
     fn pin() -> Pin<ENDS> {
-        if ENDS {
-            OWN.with(|own| {
-                let mut now = own.get().unwrap_or_else(|| {
-                    let place = REGISTERED.get();
-                    REGISTERED.set(place + 1);
-                    Own { place, count: 0, nest: 0 }
-                });
-                now.nest += 1;
-                if now.nest == 1 {
-                    now.count += 1;
-                    // Release, for who sees this and not the unpin before it.
-                    COUNTERS[now.place].store(now.count, Ordering::Release);
-                    fence(Ordering::SeqCst);
-                }
-                own.set(Some(now));
-            });
-        }
-        Pin(PhantomData)
+        Pin(ENDS.then(Backend::pin), PhantomData)
     }
 
-    fn begin(_: &Pin<ENDS>) -> Self::Grace {
-        if !ENDS {
-            return Vec::new();
-        }
-        fence(Ordering::SeqCst);
-        let counts = (0..REGISTERED.get()).map(|place| (place, COUNTERS[place].load(Ordering::Acquire)));
-        counts.filter(|(_, count)| count % 2 == 1).collect()
+    fn begin(pin: &Pin<ENDS>) -> Self::Grace {
+        pin.0.as_ref().map(Backend::begin)
     }
 
     fn is_over(grace: &Self::Grace) -> bool {
-        ENDS && grace.iter().all(|(place, count)| COUNTERS[*place].load(Ordering::Acquire) != *count)
+        grace.as_ref().is_some_and(Backend::is_over)
     }
 
-    fn nudge() {}
+    fn settle(grace: &Self::Grace) {
+        if let Some(grace) = grace {
+            Backend::settle(grace);
+        }
+    }
+
+    fn help(urgent: bool) -> bool {
+        ENDS && Backend::help(urgent)
+    }
+
+    fn note(pin: &Pin<ENDS>, retired: usize) {
+        if let Some(pin) = &pin.0 {
+            Backend::note(pin, retired);
+        }
+    }
+
+    fn record(pin: &Pin<ENDS>) -> &'static Record {
+        pin.0.as_ref().map_or_else(Record::current, Backend::record)
+    }
 }
 
 /// The door of `loom-tests` to the limbo alone: garbage is a number, and each method calls the one of its name.
 #[expect(missing_debug_implementations, reason = "for the models only")]
-pub struct LimboDoor(super::Limbo<Modelled<true>>);
+pub struct LimboDoor(super::Limbo<Backend>);
 
 #[expect(missing_docs, reason = "for the models only")]
 impl LimboDoor {
@@ -112,7 +65,7 @@ impl LimboDoor {
 
     /// Under a pin, after `unlink`, which is what made `garbage` unreachable.
     pub fn retire(&self, garbage: usize, unlink: impl FnOnce()) {
-        let pin = Modelled::pin();
+        let pin = Backend::pin();
         unlink();
         let item = Garbage(std::ptr::without_provenance_mut(garbage));
         // SAFETY: limbo never follows an address, and what `take` yields is a number again.
@@ -121,12 +74,18 @@ impl LimboDoor {
 
     /// What a reader does.
     pub fn pinned<T>(&self, read: impl FnOnce() -> T) -> T {
-        let _pin = Modelled::<true>::pin();
+        let _pin = Backend::pin();
         read()
     }
 
     pub fn flush(&self) {
-        self.0.flush(0, &Modelled::pin());
+        self.0.flush(0, &Backend::pin());
+    }
+
+    /// Tries to end a grace period that begins now.
+    pub fn settle(&self) {
+        let last = Backend::begin(&Backend::pin());
+        Backend::settle(&last);
     }
 
     pub fn take(&self) -> Vec<usize> {
@@ -138,6 +97,6 @@ impl LimboDoor {
     }
 
     pub fn len(&self) -> usize {
-        self.0.len(&Modelled::pin())
+        self.0.len(&Backend::pin())
     }
 }
