@@ -122,8 +122,9 @@ const SHARD_SHIFT: u32 = 40;
 const ENTRIES_A_SHARD: u64 = 1024;
 const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
 
-/// After so many rounds without anything freed somebody is pinned, or holds what is left.
-const PATIENCE: usize = 2;
+/// What is freed may bring more to be freed: a dead table its nodes and the table after it, a value others that its
+/// destructor takes out.
+const PASSES: usize = 4;
 
 /// How many shards a cache gets if its builder does not say.
 pub(crate) fn default_shards(limit: Limit) -> usize {
@@ -800,13 +801,22 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         R::settle(&last);
     }
 
-    /// Frees all that was retired so far, as far as no reader is in the way.
+    /// Frees all that was retired so far, as far as no reader is in the way. What others retire meanwhile is theirs.
     fn free_all(&self, panics: &mut Panics) {
-        let mut idle = 0;
-        while idle < PATIENCE {
+        for _ in 0..PASSES {
             self.end_grace();
-            let further = (0..self.shards.len()).filter(|i| self.collect(*i, panics)).count();
-            idle = if further == 0 { idle + 1 } else { 0 };
+            let mut further = false;
+            for i in 0..self.shards.len() {
+                for _ in 0..self.shards[i].index.steps() {
+                    if !self.collect(i, panics) {
+                        break;
+                    }
+                    further = true;
+                }
+            }
+            if !further {
+                break;
+            }
         }
     }
 

@@ -1,39 +1,58 @@
 //! Limbo: what has been retired and may still be looked at. One list for each shard of a cache.
 //!
-//! Writers put garbage into the current *bag*: they claim a place by fetch-add and store into it. A bag that is full,
-//! or that maintenance wants to see gone, is replaced by a new one and *sealed*: closed, so that no later claim
-//! succeeds, then given a grace period. Any thread that seals also frees what is due.
+//! `spare --(it becomes current)--> open --(full, or maintenance wants it)--> sealed --(its grace period)--> emptied: spare`
+//!
+//! Writers put garbage into the current *bag*: they claim a place by fetch-add and store into it. A bag with enough in it is
+//! replaced by a spare one and *sealed*: closed, so that no later claim succeeds, then given a grace period. Whoever retires
+//! something frees what is due, at the end of its call.
 //!
 //! # Invariants
 //! - **L1, covered.** Every claim precedes the closing of its bag, and every unlink its claim; the grace period begins
 //!   after the closing. So it covers all readers of all that the bag holds.
 //! - **L2, stored.** A claimant is pinned from before its claim until after its store. So when the grace period is
-//!   over, every claimed place is filled, and nobody touches the bag any more.
-//! - **L3, one owner.** The thread whose CAS replaces a bag seals it; what `take` yields it yields once.
+//!   over, every claimed place is filled, and nobody touches the bag any more: it may be used again.
+//! - **L3, one owner.** A bag is sealed once, under the lock, by who finds it current there; what `take` yields it yields
+//!   once.
 //!
 //! # Orderings
 //! | name     | where                     | pairs with       | carries                                         |
 //! |----------|---------------------------|------------------|-------------------------------------------------|
-//! | `BAG`    | load, CAS of `current`    | itself           | the new bag's fields                            |
+//! | `OPEN`   | store of `current`        | `CURRENT`        | the bag's fields                                |
+//! | `CURRENT`| load of `current`         | `OPEN`           | the same                                        |
 //! | `PLACE`  | fetch-add of `claimed`    | `CLOSE`          | the unlink of what goes there (L1)              |
 //! | `CLOSE`  | swap of `claimed`         | `PLACE`          | the same                                        |
 //! | `FILL`   | store, load of an item    | the grace period | nothing of its own: L2 orders them              |
 //!
+//! # Progress
+//! A bag has room for more than it is sealed with. So nobody waits for one who sleeps while it seals, until the rest is
+//! full, too.
+//!
 //! # Cost
-//! Retiring: one fetch-add, one store. Once a bag: two allocations, a lock held for a push, a grace period, a look at
-//! all hazard slots for each bag that is freed.
+//! Retiring: one fetch-add, one store; a second fetch-add where weight counts. Once a bag: a lock, a grace period. Once for up
+//! to four bags: a lock, a look at all hazard slots. No allocation, once there are as many bags as are filled in a grace
+//! period. `ARCHITECTURE.md` has figures.
 
 use super::{Reclaim, holders};
-use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, lock, orderings};
+use crate::sync::{
+    AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Mutex, MutexGuard, Ordering, lock, orderings,
+};
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
-orderings! { limbo: BAG = AcqRel, BAG_LOAD = Acquire, PLACE = AcqRel, CLOSE = AcqRel, FILL = Relaxed }
+orderings! { limbo: OPEN = Release, CURRENT = Acquire, PLACE = Release, CLOSE = Acquire, FILL = Relaxed }
 
 /// Places in a bag. Models make do with fewer.
-const PLACES: usize = if cfg!(dogpile_loom) { 2 } else { 32 };
+const PLACES: usize = if cfg!(dogpile_loom) { 3 } else { 48 };
+/// A bag is sealed at this many items at the latest, and there is room for as many as writers are likely to add meanwhile.
+const MOST: usize = if cfg!(dogpile_loom) { 2 } else { 32 };
 /// A bag is sealed at this many items even in the smallest cache.
 const FEWEST: usize = if cfg!(dogpile_loom) { 2 } else { 4 };
+/// Bags that are emptied at a time.
+const BAGS: usize = 4;
+/// Empty bags that are kept.
+const SPARE: usize = 2 * BAGS;
+/// So many items make a shard's garbage urgent, even in the smallest cache: their grace period is worth an effort then.
+const URGENT: usize = 32;
 /// Added to `claimed`, it leaves no place for anybody.
 const CLOSED: usize = usize::MAX / 2;
 
@@ -50,6 +69,7 @@ impl Garbage {
 
 struct Bag {
     claimed: AtomicUsize,
+    /// At so many items it is sealed. Written by its owner before it is opened.
     limit: usize,
     /// What the items weigh together. Relaxed: it only decides when to seal.
     weight: AtomicU64,
@@ -57,20 +77,20 @@ struct Bag {
 }
 
 impl Bag {
-    fn allocate(limit: usize) -> NonNull<Self> {
+    fn allocate() -> NonNull<Self> {
         NonNull::from(Box::leak(Box::new(Self {
             claimed: AtomicUsize::new(0),
-            limit: limit.clamp(FEWEST, PLACES),
+            limit: FEWEST,
             weight: AtomicU64::new(0),
             items: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
         })))
     }
 }
 
-/// Tells the model checker that the memory goes: whoever touches it afterwards, or meanwhile, is found out (L2).
 #[cfg(dogpile_loom)]
-impl Drop for Bag {
-    fn drop(&mut self) {
+impl Bag {
+    /// Tells the model checker that the bag has one owner: whoever touches it meanwhile is found out (L2).
+    fn own(&mut self) {
         self.claimed.with_mut(|_| ());
         self.weight.with_mut(|_| ());
         self.items.iter_mut().for_each(|item| item.with_mut(|_| ()));
@@ -80,15 +100,27 @@ impl Drop for Bag {
 struct Sealed<G> {
     bag: NonNull<Bag>,
     len: usize,
+    weight: u64,
     grace: G,
+}
+
+/// What is guarded by a limbo's lock. No user code runs under it, readers never take it.
+struct Lists<G> {
+    /// In the order of sealing, so that the first is due first.
+    sealed: VecDeque<Sealed<G>>,
+    /// Empty bags that nobody else knows.
+    spare: Vec<NonNull<Bag>>,
+    /// Items in `sealed`, and their weight.
+    waiting: usize,
+    weight: u64,
+    /// From here on they are urgent. Doubled where that did not help.
+    urgent: usize,
+    urgent_weight: u64,
 }
 
 pub(crate) struct Limbo<R: Reclaim> {
     current: AtomicPtr<Bag>,
-    /// In the order of sealing, so that the first is due first. No user code runs under the lock, readers never take it.
-    sealed: Mutex<VecDeque<Sealed<R::Grace>>>,
-    /// Items in `sealed`. Relaxed: for statistics.
-    waiting: AtomicUsize,
+    lists: Mutex<Lists<R::Grace>>,
     /// A bag was sealed since somebody last looked after the garbage. Relaxed: a hint.
     due: AtomicBool,
 }
@@ -101,10 +133,17 @@ unsafe impl<R: Reclaim> Sync for Limbo<R> {}
 
 impl<R: Reclaim> Limbo<R> {
     pub(crate) fn new() -> Self {
+        let lists = Lists {
+            sealed: VecDeque::new(),
+            spare: Vec::new(),
+            waiting: 0,
+            weight: 0,
+            urgent: URGENT,
+            urgent_weight: u64::MAX,
+        };
         Self {
-            current: AtomicPtr::new(Bag::allocate(FEWEST).as_ptr()),
-            sealed: Mutex::new(VecDeque::new()),
-            waiting: AtomicUsize::new(0),
+            current: AtomicPtr::new(Bag::allocate().as_ptr()),
+            lists: Mutex::new(lists),
             due: AtomicBool::new(false),
         }
     }
@@ -114,40 +153,44 @@ impl<R: Reclaim> Limbo<R> {
     ///
     /// # Safety
     /// - The caller unlinked `item` from everything a new search can reach, under `pin`, and retires it only here.
+    #[inline]
     pub(crate) unsafe fn retire(
         &self,
         item: Garbage,
         weight: u64,
         heavy: u64,
-        population: usize,
+        population: impl Fn() -> usize,
         pin: &R::Pin,
     ) {
         loop {
-            let current = self.current.load(ord::BAG_LOAD());
+            let current = self.current.load(ord::CURRENT());
             // SAFETY: the caller is pinned, so a bag it sees as current is not freed before it unpins (L2).
             let bag = unsafe { &*current };
             let place = bag.claimed.fetch_add(1, ord::PLACE());
-            if place < bag.limit {
-                bag.items[place].store(item.0, ord::FILL());
+            if let Some(free) = bag.items.get(place) {
+                free.store(item.0, ord::FILL());
                 let too_heavy = heavy != 0
                     && bag.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight) >= heavy;
-                if place + 1 == bag.limit || too_heavy {
-                    self.seal(current, population, pin);
+                if place + 1 >= bag.limit || too_heavy {
+                    // Who holds the lock seals it, or the next one does.
+                    if let Ok(lists) = self.lists.try_lock() {
+                        self.seal(lists, current, population(), heavy, pin);
+                    }
                 }
                 return;
             }
-            // Full, and not yet replaced by the one who filled it: nobody waits for a thread that may sleep.
-            self.seal(current, population, pin);
+            self.seal(lock(&self.lists), current, population(), heavy, pin);
         }
     }
 
     /// Seals the current bag if it holds anything.
     pub(crate) fn flush(&self, population: usize, pin: &R::Pin) {
-        let current = self.current.load(ord::BAG_LOAD());
+        let lists = lock(&self.lists);
+        let current = self.current.load(ord::CURRENT());
         // SAFETY: pinned, as in `retire`.
         let claimed = unsafe { &(*current).claimed };
         if claimed.load(Ordering::Relaxed) != 0 {
-            self.seal(current, population, pin);
+            self.seal(lists, current, population, 0, pin);
         }
         self.due.store(true, Ordering::Relaxed);
     }
@@ -163,52 +206,77 @@ impl<R: Reclaim> Limbo<R> {
         self.due.load(Ordering::Relaxed) && self.due.swap(false, Ordering::Relaxed)
     }
 
-    fn seal(&self, current: *mut Bag, population: usize, pin: &R::Pin) {
-        let fresh = Bag::allocate(population / 16);
-        if self.current.compare_exchange(current, fresh.as_ptr(), ord::BAG(), Ordering::Relaxed).is_err() {
-            // SAFETY: `fresh` came from a box above and was never shared.
-            drop(unsafe { Box::from_raw(fresh.as_ptr()) });
+    #[cold]
+    fn seal(
+        &self,
+        mut lists: MutexGuard<'_, Lists<R::Grace>>,
+        current: *mut Bag,
+        population: usize,
+        heavy: u64,
+        pin: &R::Pin,
+    ) {
+        // Relaxed: it is stored under the lock.
+        if self.current.load(Ordering::Relaxed) != current {
             return;
         }
-        // SAFETY: this thread replaced the bag (L3) and frees it only through `sealed`, after its grace period.
+        let mut fresh = lists.spare.pop().unwrap_or_else(Bag::allocate);
+        // SAFETY: a spare bag is its owner's alone (L2).
+        unsafe { fresh.as_mut() }.limit = (population / 16).clamp(FEWEST, MOST);
+        self.current.store(fresh.as_ptr(), ord::OPEN());
+        // SAFETY: it was current under the lock, so this thread seals it (L3); it is freed only through `sealed`.
         let bag = unsafe { &*current };
-        let len = bag.claimed.swap(CLOSED, ord::CLOSE()).min(bag.limit);
+        let len = bag.claimed.swap(CLOSED, ord::CLOSE()).min(PLACES);
+        let weight = bag.weight.load(Ordering::Relaxed);
         let grace = R::begin(pin);
         R::note(pin, len);
-        self.waiting.fetch_add(len, Ordering::Relaxed);
-        let bag = NonNull::from(bag);
-        lock(&self.sealed).push_back(Sealed { bag, len, grace });
+        lists.waiting += len;
+        lists.weight = lists.weight.saturating_add(weight);
+        lists.urgent = lists.urgent.max(population / 4);
+        if heavy != 0 {
+            lists.urgent_weight = lists.urgent_weight.min(heavy.saturating_mul(4));
+        }
+        lists.sealed.push_back(Sealed { bag: NonNull::from(bag), len, weight, grace });
         self.due.store(true, Ordering::Relaxed);
     }
 
-    /// Takes what may be freed now out of limbo, at most `bags` bags of it. What a guard still holds goes back, to be
-    /// asked for again later.
-    pub(crate) fn take(&self, bags: usize) -> Vec<Garbage> {
-        let mut due = Vec::new();
-        for _ in 0..bags {
-            let is_over = |sealed: &VecDeque<Sealed<R::Grace>>| {
-                sealed.front().is_some_and(|first| R::is_over(&first.grace))
-            };
-            let mut sealed = lock(&self.sealed);
-            if !is_over(&sealed) {
-                let urgent = self.waiting.load(Ordering::Relaxed) >= 32;
-                drop(sealed);
-                if !R::help(urgent) {
-                    break;
+    /// Takes what may be freed now out of limbo, a few bags of it. What a guard still holds goes back, to be asked for
+    /// again later.
+    pub(crate) fn take(&self) -> Due<'_, R> {
+        let mut due = Due { limbo: self, bags: [None; BAGS], bag: 0, at: 0, held: Vec::new() };
+        let mut lists = lock(&self.lists);
+        if !lists.sealed.front().is_some_and(|first| R::is_over(&first.grace)) {
+            let urgent = lists.waiting >= lists.urgent || lists.weight >= lists.urgent_weight;
+            if lists.sealed.is_empty() || {
+                drop(lists);
+                let helped = R::help(urgent);
+                lists = lock(&self.lists);
+                if urgent && !helped {
+                    // Somebody is pinned, and asking more often changes nothing about it.
+                    lists.urgent = lists.waiting.saturating_mul(2).max(URGENT);
+                    lists.urgent_weight = lists.weight.saturating_mul(2).max(1);
                 }
-                sealed = lock(&self.sealed);
-                if !is_over(&sealed) {
-                    break;
-                }
+                !helped
+            } {
+                return due;
             }
-            let Some(Sealed { bag, len, .. }) = sealed.pop_front() else { break };
-            drop(sealed);
-            self.waiting.fetch_sub(len, Ordering::Relaxed);
-            // SAFETY: the grace period is over, so no claimant is left (L2), and `pop_front` made us its owner (L3).
-            let bag = unsafe { Box::from_raw(bag.as_ptr()) };
-            due.extend(bag.items[..len].iter().map(|item| Garbage(item.load(ord::FILL()))));
         }
-        self.unheld(due)
+        for place in &mut due.bags {
+            if !lists.sealed.front().is_some_and(|first| R::is_over(&first.grace)) {
+                break;
+            }
+            let Some(Sealed { bag, len, weight, .. }) = lists.sealed.pop_front() else { break };
+            lists.waiting -= len;
+            lists.weight = lists.weight.saturating_sub(weight);
+            *place = Some((bag, len));
+        }
+        if due.bags[0].is_some() {
+            lists.urgent = URGENT;
+            lists.urgent_weight = u64::MAX;
+            drop(lists);
+            // After the end of the grace periods, so that every slot is seen that names one of these (R3).
+            due.held = held();
+        }
+        due
     }
 
     /// Those of `due` that no guard holds; the others go back into limbo.
@@ -216,12 +284,10 @@ impl<R: Reclaim> Limbo<R> {
         if due.is_empty() {
             return due;
         }
-        let mut held = Vec::new();
-        holders(|address| held.push(address.addr()));
+        let held = held();
         if held.is_empty() {
             return due;
         }
-        held.sort_unstable();
         // The order of `due` stays: models must not depend on addresses.
         let is_held = |item: &Garbage| held.binary_search(&item.plain()).is_ok();
         let (back, free): (Vec<_>, Vec<_>) = due.into_iter().partition(is_held);
@@ -229,7 +295,7 @@ impl<R: Reclaim> Limbo<R> {
             let pin = R::pin();
             for item in back {
                 // SAFETY: it was unlinked long ago and just left limbo; nobody else knows of it but its holder.
-                unsafe { self.retire(item, 0, 0, 0, &pin) };
+                unsafe { self.retire(item, 0, 0, || 0, &pin) };
             }
         }
         free
@@ -238,25 +304,33 @@ impl<R: Reclaim> Limbo<R> {
     /// Everything in limbo, for the index that is being dropped: no guard borrows it any more.
     pub(crate) fn drain(&mut self) -> Vec<Garbage> {
         let mut all = Vec::new();
-        let mut bags: Vec<_> = lock(&self.sealed).drain(..).map(|sealed| sealed.bag).collect();
-        bags.extend(NonNull::new(self.current.swap(ptr::null_mut(), Ordering::Relaxed)));
-        for bag in bags {
+        let mut lists = lock(&self.lists);
+        let mut bags: Vec<_> = lists.sealed.drain(..).map(|sealed| (sealed.bag, sealed.len)).collect();
+        bags.extend(lists.spare.drain(..).map(|bag| (bag, 0)));
+        if let Some(current) = NonNull::new(self.current.swap(ptr::null_mut(), Ordering::Relaxed)) {
+            // SAFETY: `&mut self`: no claimant is left.
+            let claimed = unsafe { current.as_ref() }.claimed.load(Ordering::Relaxed);
+            bags.push((current, claimed.min(PLACES)));
+        }
+        for (bag, len) in bags {
             // SAFETY: `&mut self`: no claimant is left, and each bag is in one place only (L3).
             let bag = unsafe { Box::from_raw(bag.as_ptr()) };
-            all.extend(
-                bag.items.iter().map(|item| item.load(ord::FILL())).filter(|p| !p.is_null()).map(Garbage),
-            );
+            all.extend(bag.items[..len].iter().map(|item| Garbage(item.load(ord::FILL()))));
         }
         all
     }
 
     /// How many objects wait to be freed.
     pub(crate) fn len(&self, _pin: &R::Pin) -> usize {
+        let lists = lock(&self.lists);
         // SAFETY: pinned, as in `retire`.
-        let bag = unsafe { &*self.current.load(ord::BAG_LOAD()) };
-        let current = bag.claimed.load(Ordering::Relaxed);
-        let current = if current >= CLOSED { 0 } else { current.min(bag.limit) };
-        self.waiting.load(Ordering::Relaxed) + current
+        let bag = unsafe { &*self.current.load(ord::CURRENT()) };
+        lists.waiting + bag.claimed.load(Ordering::Relaxed).min(PLACES)
+    }
+
+    /// In how many steps `take` yields what waits now.
+    pub(crate) fn steps(&self) -> usize {
+        lock(&self.lists).sealed.len().div_ceil(BAGS)
     }
 }
 
@@ -265,5 +339,78 @@ impl<R: Reclaim> Drop for Limbo<R> {
         // The index has drained and freed the garbage; this frees the bags of a limbo that never had any.
         let left = self.drain();
         debug_assert!(left.is_empty(), "the index frees its garbage before its limbo goes");
+    }
+}
+
+/// The addresses that guards hold, in order.
+fn held() -> Vec<usize> {
+    let mut held = Vec::new();
+    holders(|address| held.push(address.addr()));
+    held.sort_unstable();
+    held
+}
+
+/// What may be freed, from a few bags that nobody else knows any more. What is not taken from here goes back into limbo.
+pub(crate) struct Due<'l, R: Reclaim> {
+    limbo: &'l Limbo<R>,
+    bags: [Option<(NonNull<Bag>, usize)>; BAGS],
+    bag: usize,
+    at: usize,
+    held: Vec<usize>,
+}
+
+impl<R: Reclaim> Due<'_, R> {
+    fn keep(&self, item: Garbage) {
+        // SAFETY: it was unlinked long ago and just left limbo; nobody else knows of it but its holder.
+        unsafe { self.limbo.retire(item, 0, 0, || 0, &R::pin()) };
+    }
+}
+
+impl<R: Reclaim> Iterator for Due<'_, R> {
+    type Item = Garbage;
+
+    fn next(&mut self) -> Option<Garbage> {
+        loop {
+            let (bag, len) = (*self.bags.get(self.bag)?)?;
+            if self.at == len {
+                (self.bag, self.at) = (self.bag + 1, 0);
+                continue;
+            }
+            // SAFETY: the grace period is over, so no claimant is left (L2), and `take` made us its owner (L3).
+            let item = Garbage(unsafe { bag.as_ref() }.items[self.at].load(ord::FILL()));
+            self.at += 1;
+            if self.held.is_empty() || self.held.binary_search(&item.plain()).is_err() {
+                return Some(item);
+            }
+            self.keep(item);
+        }
+    }
+}
+
+impl<R: Reclaim> Drop for Due<'_, R> {
+    fn drop(&mut self) {
+        while let Some(item) = self.next() {
+            self.keep(item);
+        }
+        let mut bags = self.bags.iter().flatten().map(|(bag, _)| *bag).peekable();
+        if bags.peek().is_none() {
+            return;
+        }
+        let mut lists = lock(&self.limbo.lists);
+        for mut bag in bags {
+            #[cfg(dogpile_loom)]
+            // SAFETY: ours alone, as in `next`.
+            unsafe { bag.as_mut() }.own();
+            if lists.spare.len() == SPARE {
+                // SAFETY: it came from a box, and is ours alone, as in `next`.
+                drop(unsafe { Box::from_raw(bag.as_ptr()) });
+                continue;
+            }
+            // SAFETY: ours alone, as in `next`.
+            let spare = unsafe { bag.as_mut() };
+            spare.claimed = AtomicUsize::new(0);
+            spare.weight = AtomicU64::new(0);
+            lists.spare.push(bag);
+        }
     }
 }

@@ -69,7 +69,7 @@ impl LimboDoor {
         unlink();
         let item = Garbage(std::ptr::without_provenance_mut(garbage));
         // SAFETY: limbo never follows an address, and what `take` yields is a number again.
-        unsafe { self.0.retire(item, 0, 0, 0, &pin) };
+        unsafe { self.0.retire(item, 0, 0, || 0, &pin) };
     }
 
     /// What a reader does.
@@ -89,7 +89,7 @@ impl LimboDoor {
     }
 
     pub fn take(&self) -> Vec<usize> {
-        self.0.take(usize::MAX).into_iter().map(|item| item.0.addr()).collect()
+        self.0.take().map(|item| item.0.addr()).collect()
     }
 
     pub fn drain(&mut self) -> Vec<usize> {

@@ -42,8 +42,6 @@ pub(super) struct Grave<K, V> {
 
 /// How many buckets of a dead table are emptied at a time.
 const SLICE: usize = 64;
-/// How many bags are freed at a time.
-const BAGS: usize = 4;
 
 impl<K, V, R: Reclaim> Index<K, V, R> {
     /// Collects handles of the entries in the buckets that `cursor` means, and returns the next cursor, 0 at the end.
@@ -138,10 +136,14 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 
     pub(super) fn retire(&self, kind: Kind, address: *mut (), weight: u64, heavy: u64, pin: &R::Pin) {
         let item = Garbage(address.map_addr(|address| address | kind as usize));
-        let population = usize::try_from(self.generation(pin).entries()).unwrap_or(usize::MAX);
+        let population = || self.population(pin);
         // SAFETY: our callers unlinked what they retire by the one compare-exchange, swap or locked store that could
         // (I3), under this pin.
         unsafe { self.limbo.retire(item, weight, heavy, population, pin) };
+    }
+
+    fn population(&self, pin: &R::Pin) -> usize {
+        usize::try_from(self.generation(pin).entries()).unwrap_or(usize::MAX)
     }
 
     pub(super) fn retire_table<'p>(&'p self, kind: Kind, table: Table<'p, Node<K, V>>, pin: &'p R::Pin) {
@@ -173,10 +175,16 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         lock(&self.graveyard).iter().map(buckets).sum()
     }
 
+    /// In how many steps `collect` frees what waits now.
+    pub(crate) fn steps(&self) -> usize {
+        // Each dead table, and the one after it, ends with a slice of its own.
+        self.limbo.steps() + self.graves() / SLICE + 2 * lock(&self.graveyard).len()
+    }
+
     /// Makes everything retired so far wait for a grace period of its own instead of for more garbage.
     pub(crate) fn seal(&self) {
         let pin = R::pin();
-        self.limbo.flush(usize::MAX, &pin);
+        self.limbo.flush(self.population(&pin), &pin);
     }
 
     /// Frees what is due: drops keys and values, so it runs user code. Not to be called under a pin or a lock.
@@ -184,9 +192,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     /// `release` gets the table's reference of each node, and whether a `clear` took it away. Returns whether it came
     /// any further; what guards hold does not count.
     pub(crate) fn collect(&self, mut release: impl FnMut(Handle<K, V>, bool)) -> bool {
-        let due = self.limbo.take(BAGS);
-        let freed = !due.is_empty();
-        self.free(due, &mut release);
+        let mut freed = false;
+        self.free(self.limbo.take().inspect(|_| freed = true), &mut release);
         let Some(grave) = lock(&self.graveyard).pop() else { return freed };
         let (nodes, rest) = self.exhume(grave, SLICE);
         if let Some(rest) = rest {
@@ -199,7 +206,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         true
     }
 
-    fn free(&self, due: Vec<Garbage>, release: &mut impl FnMut(Handle<K, V>, bool)) {
+    fn free(&self, due: impl IntoIterator<Item = Garbage>, release: &mut impl FnMut(Handle<K, V>, bool)) {
         for Garbage(address) in due {
             let plain = address.map_addr(|address| address & !7);
             match address.addr() & 7 {
