@@ -33,8 +33,9 @@
 //! K. Fraser, *Practical lock-freedom*, 2004, section 5.2.3; our departures: garbage is not the threads' (`limbo`), the
 //! asymmetric barrier, and a grace period of two epochs after the fence that begins it.
 
-use super::record::{PATIENCE, PIN, Record, records};
-use super::{Reclaim, barrier};
+use super::Reclaim;
+use super::barrier::{self, Heavy};
+use super::record::{PATIENCE, Record, records};
 use crate::sync::{AtomicU64, Ordering, fence, orderings, plain};
 use std::marker::PhantomData;
 
@@ -42,8 +43,12 @@ orderings! {
     asymmetric: PIN = Release, UNPIN = Release, LOOK = Acquire, ADVANCE = SeqCst, ASK = Acquire, BEGIN = SeqCst
 }
 
-/// The epochs begin at 1: 0 is no pin.
-const FIRST: u64 = 1;
+/// Epochs are counted in steps of this.
+const STEP: u64 = 2;
+/// Below that: pins fence. Where the barrier's heavy side fails, this bit is raised for good.
+const FENCING: u64 = 1;
+/// 0 is no pin.
+const FIRST: u64 = STEP + FENCING;
 /// After failures a thread retires up to so much before it tries again.
 const MOST: usize = 1 << 14;
 /// How often one who wants a grace period over tries, with a look at each record every time.
@@ -75,11 +80,7 @@ pub(crate) struct Pin(&'static Record, PhantomData<*mut ()>);
 impl Drop for Pin {
     #[inline]
     fn drop(&mut self) {
-        let own = self.0.own.get() - PIN;
-        if own < PIN {
-            self.0.state.store(0, ord::UNPIN());
-        }
-        self.0.settle(own);
+        self.0.unpin(|record| record.state.store(0, ord::UNPIN()));
     }
 }
 
@@ -89,18 +90,14 @@ impl Reclaim for Asymmetric {
 
     #[inline]
     fn pin() -> Pin {
-        let record = Record::current();
-        let own = record.own.get();
-        if own < PIN {
+        let announce = |record: &Record| {
             // Acquire, with `ADVANCE`, for processors that let loads overtake each other: what is found under the pin is
             // looked for after the epoch was read. Models don't see it, for they always fence.
-            record.state.store(epoch().load(Ordering::Acquire), ord::PIN());
-            barrier::light();
-        } else if own > u64::MAX / 2 {
-            forgotten();
-        }
-        record.own.set(own + PIN);
-        Pin(record, PhantomData)
+            let now = epoch().load(Ordering::Acquire);
+            record.state.store(now, ord::PIN());
+            barrier::light(now & FENCING != 0);
+        };
+        Pin(Record::pin(announce), PhantomData)
     }
 
     #[inline]
@@ -116,7 +113,7 @@ impl Reclaim for Asymmetric {
 
     #[inline]
     fn is_over(grace: &u64) -> bool {
-        epoch().load(ord::ASK()) >= grace + 2
+        epoch().load(ord::ASK()) >= (grace & !FENCING) + 2 * STEP
     }
 
     fn settle(grace: &u64) {
@@ -129,7 +126,10 @@ impl Reclaim for Asymmetric {
     }
 
     fn first() {
-        barrier::register();
+        if barrier::register() {
+            // Relaxed: fences do no harm where they are not needed.
+            epoch().fetch_and(!FENCING, Ordering::Relaxed);
+        }
     }
 
     fn forked() {
@@ -156,25 +156,30 @@ impl Reclaim for Asymmetric {
 
 /// Tries to move the epoch on. False: somebody is pinned in an earlier one, or somebody else is at it.
 fn advance() -> bool {
-    // Acquire and Release, with each other: `barrier` wants one at a time.
+    // Acquire and Release, with each other: one at a time may ask for a heavy barrier.
     if !cfg!(dogpile_loom) && ADVANCING.swap(true, Ordering::Acquire) {
         return false;
     }
+    // The epoch is read before the barrier, and records are looked at after it (A1).
     let now = epoch().load(Ordering::Relaxed);
-    let is_here =
-        |record: &Record| matches!(record.state.load(ord::LOOK()), state if state == 0 || state == now);
-    // The epoch was read before the barrier, and records are looked at after it (A1).
-    let advanced = barrier::heavy()
-        && records().all(is_here)
-        && epoch().compare_exchange(now, now + 1, ord::ADVANCE(), Ordering::Relaxed).is_ok();
+    let is_here = |record: &Record| {
+        let state = record.state.load(ord::LOOK());
+        state == 0 || state | FENCING == now | FENCING
+    };
+    let advanced = match barrier::heavy(now & FENCING != 0) {
+        Heavy::Done => {
+            records().all(is_here)
+                && epoch().compare_exchange(now, now + STEP, ord::ADVANCE(), Ordering::Relaxed).is_ok()
+        }
+        Heavy::Refused => {
+            epoch().fetch_or(FENCING, Ordering::Relaxed);
+            barrier::distrust();
+            false
+        }
+        Heavy::NotYet => false,
+    };
     if !cfg!(dogpile_loom) {
         ADVANCING.store(false, Ordering::Release);
     }
     advanced
-}
-
-#[cold]
-fn forgotten() -> ! {
-    // As the counts of `Arc`: going on would free what a pin protects.
-    std::process::abort()
 }

@@ -8,9 +8,9 @@
 //!
 //! # Invariants
 //! - **B1, refused is not done.** A heavy barrier that fails says so, and nothing is concluded from it.
-//! - **B2, in between.** Light barriers are fences from the failure on; but a pin that looked at the flag before may
-//!   still sit in its processor's store buffer, and no fence of ours drains that. So heavy barriers go on failing until
-//!   each record has been seen unpinned once, a second or more after the failure: no store stays in a buffer for so long.
+//! - **B2, in between.** Light barriers are fences from the failure on; but a pin that read the epoch before may still
+//!   sit in its processor's store buffer, and no fence of ours drains that. So heavy barriers go on failing until each
+//!   record has been seen unpinned once, a second or more after the failure: no store stays in a buffer for so long.
 //!
 //! # Orderings
 //! | name    | where           | pairs with | carries                                                 |
@@ -19,13 +19,13 @@
 //! | `HEAVY` | before a look at all pins | `LIGHT` | the same                                           |
 //!
 //! # Cost
-//! Light: a load that all threads share, a branch. Heavy: a system call of 0.3 to 3 µs.
+//! Light: a test of a bit, a branch. Heavy: a system call of 0.3 to 3 µs.
 //!
 //! # Source
 //! membarrier(2), by M. Desnoyers, Linux 4.14; asymmetric fences as in P1202R5 and in Folly. Models and Miri always fence.
 
 use super::record::records;
-use crate::sync::{Ordering, compiler_fence, fence, orderings};
+use crate::sync::{Ordering, compiler_fence, fence, orderings, plain};
 use crate::time::{Clock, CoarseClock, Instant};
 use std::time::Duration;
 
@@ -36,22 +36,17 @@ const IS_ASYMMETRIC: bool = cfg!(all(target_os = "linux", not(any(dogpile_loom, 
 /// No store stays in a processor's buffer for so long. Tests don't wait for time to pass.
 const DRAINED: Duration = if cfg!(test) { Duration::ZERO } else { Duration::from_secs(1) };
 
-mod flag {
-    use crate::sync::plain::{AtomicBool, AtomicU64};
+/// When membarrier failed, in nanoseconds; 0: there is nothing to wait for. Relaxed: of one collector at a time.
+static FAILED: plain::AtomicU64 = plain::AtomicU64::new(0);
 
-    /// Whether light barriers are fences. Relaxed: B2.
-    pub(super) static FENCING: AtomicBool = AtomicBool::new(true);
-    /// When membarrier failed, in nanoseconds; 0: there is nothing to wait for. Relaxed: of the one collector.
-    pub(super) static FAILED: AtomicU64 = AtomicU64::new(0);
-    /// Tests raise it: membarrier is refused.
-    #[cfg(test)]
-    pub(super) static REFUSED: AtomicBool = AtomicBool::new(false);
-}
+/// Tests raise it: membarrier is refused.
+#[cfg(test)]
+static REFUSED: plain::AtomicBool = plain::AtomicBool::new(false);
 
-/// What a pin ends with.
+/// What a pin ends with. `fencing`: what it read where its epoch is.
 #[inline(always)]
-pub(super) fn light() {
-    if IS_ASYMMETRIC && !flag::FENCING.load(Ordering::Relaxed) {
+pub(super) fn light(fencing: bool) {
+    if IS_ASYMMETRIC && !fencing {
         compiler_fence(Ordering::SeqCst);
     } else {
         full();
@@ -64,39 +59,44 @@ fn full() {
     fence(ord::LIGHT());
 }
 
-/// What a look at all pins begins with. False: it did not happen, and the look tells nothing (B1).
-///
-/// One collector at a time.
-pub(super) fn heavy() -> bool {
-    if IS_ASYMMETRIC && !flag::FENCING.load(Ordering::Relaxed) {
-        return membarrier::expedite() || {
-            distrust();
-            false
-        };
+/// What came of a heavy barrier.
+pub(super) enum Heavy {
+    Done,
+    /// From now on pins must fence, and this one tells nothing (B1).
+    Refused,
+    /// Pins fence, but some that don't may still be about (B2).
+    NotYet,
+}
+
+/// What a look at all pins begins with. One collector at a time.
+pub(super) fn heavy(fencing: bool) -> Heavy {
+    if IS_ASYMMETRIC && !fencing {
+        return if membarrier::expedite() { Heavy::Done } else { Heavy::Refused };
     }
     fence(ord::HEAVY());
-    !IS_ASYMMETRIC || flag::FAILED.load(Ordering::Relaxed) == 0 || is_over_with()
-}
-
-/// Lets light barriers be light, where the kernel agrees.
-pub(super) fn register() {
-    if IS_ASYMMETRIC && membarrier::register() {
-        flag::FENCING.store(false, Ordering::Relaxed);
+    let failed = FAILED.load(Ordering::Relaxed);
+    if !IS_ASYMMETRIC || failed == 0 || is_over_with(Instant::from_nanos(failed)) {
+        Heavy::Done
+    } else {
+        Heavy::NotYet
     }
 }
 
-/// From now on pins fence; those that don't are still about (B2).
+/// Whether light barriers may be light: the kernel agrees.
+pub(super) fn register() -> bool {
+    IS_ASYMMETRIC && membarrier::register()
+}
+
+/// Those who pinned themselves without a fence are still about (B2).
 #[cold]
-fn distrust() {
-    flag::FENCING.store(true, Ordering::Relaxed);
-    flag::FAILED.store(CoarseClock.now().as_nanos().max(1), Ordering::Relaxed);
+pub(super) fn distrust() {
+    FAILED.store(CoarseClock.now().as_nanos().max(1), Ordering::Relaxed);
     records().for_each(|record| record.suspect.store(true, Ordering::Relaxed));
 }
 
 /// Whether all pins that did not fence have gone (B2).
 #[cold]
-fn is_over_with() -> bool {
-    let failed = Instant::from_nanos(flag::FAILED.load(Ordering::Relaxed));
+fn is_over_with(failed: Instant) -> bool {
     if CoarseClock.now() < failed.saturating_add(DRAINED) {
         return false;
     }
@@ -110,7 +110,7 @@ fn is_over_with() -> bool {
         }
     }
     if over {
-        flag::FAILED.store(0, Ordering::Relaxed);
+        FAILED.store(0, Ordering::Relaxed);
     }
     over
 }
@@ -127,7 +127,7 @@ mod membarrier {
 
     pub(super) fn expedite() -> bool {
         #[cfg(test)]
-        if super::flag::REFUSED.load(crate::sync::Ordering::Relaxed) {
+        if super::REFUSED.load(super::Ordering::Relaxed) {
             return false;
         }
         membarrier(MembarrierCommand::PrivateExpedited).is_ok()
@@ -141,5 +141,41 @@ mod membarrier {
     }
     pub(super) fn expedite() -> bool {
         false
+    }
+}
+
+#[cfg(all(test, target_os = "linux", not(any(dogpile_loom, dogpile_epoch, miri))))]
+mod tests {
+    use super::*;
+    use crate::engine::reclaim::{Backend, Reclaim};
+    use crate::time::PreciseClock;
+
+    /// C6: a barrier that is refused after it worked advances nothing until everybody who pinned himself without a fence
+    /// has been seen unpinned. Then grace periods end as before, by fences.
+    #[test]
+    fn c6_a_refused_barrier_frees_nothing() {
+        let is_fencing = |epoch: u64| epoch & 1 == 1;
+        let pin = Backend::pin();
+        let first = Backend::begin(&pin);
+        if is_fencing(first) {
+            eprintln!("membarrier does not work here: nothing to refuse");
+            return;
+        }
+        REFUSED.store(true, Ordering::Relaxed);
+        let give_up = PreciseClock.now().saturating_add(Duration::from_secs(60));
+        // Other tests of this process may be at it for a moment.
+        while !is_fencing(Backend::begin(&pin)) {
+            Backend::settle(&first);
+            assert!(PreciseClock.now() < give_up, "a refusal is noticed");
+        }
+        let refused = Backend::begin(&pin);
+        (0..1000).for_each(|_| Backend::settle(&refused));
+        assert_eq!(Backend::begin(&pin), refused, "nothing moves while a pin without a fence is about");
+        drop(pin);
+        while !Backend::is_over(&refused) {
+            Backend::settle(&refused);
+            assert!(PreciseClock.now() < give_up, "when it has gone, grace periods end");
+        }
+        assert!(is_fencing(Backend::begin(&Backend::pin())), "and pins fence for good");
     }
 }

@@ -16,10 +16,10 @@
 //! | `SCAN`    | a collector's load of a slot| `HOLD`, `DROP` | the same                                          |
 //!
 //! # Cost
-//! Holding and dropping: two plain stores each, no fence, no read-modify-write. The ninth guard that a thread holds at
-//! once counts a reference in the node instead (one read-modify-write each way).
+//! Holding: a look and a store; dropping: a store and a look. No fence, no read-modify-write; from the second guard that a
+//! thread holds at once, a search for a free slot; the ninth counts a reference in the node instead (one read-modify-write each way).
 
-use super::record::{Record, SLOTS, records};
+use super::record::{Record, records};
 use super::{Reclaim, Shared};
 use crate::sync::{AtomicPtr, orderings};
 use std::marker::PhantomData;
@@ -65,19 +65,13 @@ impl<'c, T: Counted> Held<'c, T> {
     ) -> Option<Self> {
         let pin = R::pin();
         let found = search(&pin, PhantomData)?;
-        let record = R::record(&pin);
-        let own = record.own.get();
-        let slot = (!own).trailing_zeros();
         let node = found.node;
-        if (slot as usize) < SLOTS {
-            record.slots[slot as usize].store(node.as_ptr().cast(), ord::HOLD());
-            record.own.set(own | 1 << slot);
-            // The pin goes here, after the slot was written (H1).
-            drop(pin);
-            Some(Self { node, slot: record.slot(slot), index: PhantomData })
-        } else {
-            Some(Self::count(found, record))
-        }
+        let Some(slot) = R::record(&pin).free_slot() else { return Some(Self::count(found)) };
+        // SAFETY: a slot of a record, which is never freed.
+        unsafe { &*slot }.store(node.as_ptr().cast(), ord::HOLD());
+        // The pin goes here, after the slot was written (H1).
+        drop(pin);
+        Some(Self { node, slot, index: PhantomData })
     }
 
     /// A guard of a node that is kept by a count.
@@ -89,10 +83,8 @@ impl<'c, T: Counted> Held<'c, T> {
     }
 
     #[cold]
-    fn count(found: Shared<'_, T>, record: &Record) -> Self {
+    fn count(found: Shared<'_, T>) -> Self {
         found.retain();
-        // A record of a thread that is going has no guard yet, so it has free slots and never comes here.
-        debug_assert!(record.own.get() != 0);
         Self { node: found.node, slot: ptr::null(), index: PhantomData }
     }
 
@@ -118,9 +110,8 @@ impl<T: Counted> Drop for Held<'_, T> {
         match unsafe { self.slot.as_ref() } {
             Some(slot) => {
                 slot.store(ptr::null_mut(), ord::DROP());
-                // SAFETY: `find` took it from `Record::slot`.
-                let (record, number) = unsafe { Record::of(self.slot) };
-                record.settle(record.own.get() & !(1 << number));
+                // SAFETY: `find` took it from `free_slot`.
+                unsafe { Record::of(self.slot) }.emptied();
             }
             // SAFETY: the count was raised for this guard, which gives it up once, here.
             None => unsafe { T::release(self.node) },

@@ -1,14 +1,14 @@
 //! What a thread shows to collectors: the epoch it is pinned in, and its hazard slots, on one record.
 //!
-//! `free --(a thread claims it)--> LIVE --(the thread ends)--> lingering --(its last guard and pin go)--> free`
+//! `free --(a thread claims it)--> its thread's --(the thread ends)--> lingering --(its last guard and pin go)--> free`
 //!
-//! Records form a list that only grows, and are used again by later threads. One word (`own`) says what its thread does
-//! with a record: how often it is pinned, which slots are in use, whether it is running. It is the thread's alone, so a
-//! pin, a hold and both ends need no read-modify-write, and one look at a thread-local for all.
+//! Records form a list that only grows, and are used again by later threads. One word (`own`) says how often its thread is
+//! pinned, and whether it is lingering. It is the thread's alone, so a pin, a hold and both ends need no
+//! read-modify-write, and one look at a thread-local for all.
 //!
 //! # Invariants
-//! - **H2, own thread.** `own` is written by the thread that has claimed the record, or by pins and guards of that thread,
-//!   which can't leave it (neither is `Send`).
+//! - **H2, own thread.** `own` and the slots are written by the thread that has claimed the record, or by pins and guards
+//!   of that thread, which can't leave it (neither is `Send`).
 //! - **H3, outlives its thread's locals.** A record is given back by whichever comes last: the end of its thread, the
 //!   last pin, the last guard. None of them goes through a thread-local to find it.
 //! - **H4, counted.** Pins that are forgotten count for ever; a count that would reach other bits aborts.
@@ -36,12 +36,14 @@ orderings! { record: JOIN = Release, WALK = Acquire, CLAIM = Acquire, LEAVE = Re
 
 /// Models make do with fewer, so that they run out.
 pub(super) const SLOTS: usize = if cfg!(dogpile_loom) { 2 } else { 8 };
-/// In `own`, above the slots' bits: the thread that claimed the record is running.
-const LIVE: u64 = 1 << SLOTS;
 /// A thread tries to end a grace period when it has retired so much: a heavy barrier then costs a few nanoseconds each.
 pub(super) const PATIENCE: usize = 128;
-/// In `own`, above all that: one pin.
-pub(super) const PIN: u64 = 1 << 16;
+/// In `own`, above the number of pins: the thread has ended, but for what its locals' destructors do.
+const LINGERS: u64 = 1 << 63;
+/// The same: this is nobody's record.
+const NOBODY: u64 = 1 << 62;
+/// More pins than this are forgotten ones.
+const MOST_PINS: u64 = 1 << 61;
 
 // On a line of its own pair: the owner writes, collectors of other cores read. The slots come first, and all lie within the
 // alignment, so a slot's address tells its record.
@@ -50,8 +52,8 @@ pub(crate) struct Record {
     pub(super) slots: [AtomicPtr<()>; SLOTS],
     /// 0, or the epoch that the thread is pinned in. Whose orderings they are: `asymmetric`.
     pub(super) state: AtomicU64,
-    /// One bit a slot in use, `LIVE`, and the number of pins. Touched by the record's thread only (H2).
-    pub(super) own: OwnedCell<u64>,
+    /// The number of pins, and above it the bits. 0: a thread's that is not pinned. Touched by that thread only (H2).
+    own: OwnedCell<u64>,
     /// What the thread has retired since it last tried to end a grace period (H2).
     pub(super) retired: OwnedCell<usize>,
     /// And after how much it tries next.
@@ -80,9 +82,34 @@ fn head() -> &'static AtomicPtr<Record> {
     unsafe { &*ptr::from_ref(&*HEAD) }
 }
 
+/// What threads have that have none: nobody writes to it.
+#[cfg(not(dogpile_loom))]
+static NONE: Record = Record {
+    slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
+    state: AtomicU64::new(0),
+    own: OwnedCell::new(NOBODY),
+    retired: OwnedCell::new(0),
+    patience: OwnedCell::new(0),
+    suspect: AtomicBool::new(false),
+    claimed: AtomicBool::new(true),
+    next: OwnedCell::new(ptr::null()),
+};
+
+#[cfg(not(dogpile_loom))]
+const fn none() -> *const Record {
+    &raw const NONE
+}
+
+/// Models have no statics of their types.
+#[cfg(dogpile_loom)]
+fn none() -> *const Record {
+    ptr::null()
+}
+
 thread_local! {
-    // No destructor, so that reading it is one load from the thread's own block.
-    static RECORD: Cell<*const Record> = const { Cell::new(ptr::null()) };
+    // No destructor, so that reading it is one load from the thread's own block. Not null, so that a pin finds out with
+    // the same look whether it is the first and whether it has a record.
+    static RECORD: Cell<*const Record> = const { Cell::new(none()) };
     static LEAVE: Exit = const { Exit(Cell::new(ptr::null())) };
 }
 
@@ -92,7 +119,8 @@ impl Drop for Exit {
     fn drop(&mut self) {
         // SAFETY: records are never freed; null (never claimed) gives `None`.
         if let Some(record) = unsafe { self.0.get().as_ref() } {
-            record.settle(record.own.get() & !LIVE);
+            record.own.set(record.own.get() | LINGERS);
+            record.linger();
         }
     }
 }
@@ -112,18 +140,135 @@ impl Record {
     /// The calling thread's record, claimed at its first use.
     #[inline]
     pub(super) fn current() -> &'static Self {
-        match Self::existing() {
-            Some(record) => record,
-            None => Self::claim(),
-        }
+        Self::existing().unwrap_or_else(Self::claim)
     }
 
     /// The calling thread's record, if it has one.
-    #[inline]
     pub(super) fn existing() -> Option<&'static Self> {
-        let record = RECORD.try_with(Cell::get).unwrap_or(ptr::null());
         // SAFETY: records are never freed; null gives `None`.
-        unsafe { record.as_ref() }
+        let record = unsafe { Self::local().as_ref() };
+        record.filter(|record| record.own.get() & NOBODY == 0)
+    }
+
+    #[inline]
+    fn local() -> *const Self {
+        RECORD.try_with(Cell::get).unwrap_or(none())
+    }
+
+    /// Counts a pin of the calling thread, after `announce` if it is the first. Returns its record.
+    #[inline]
+    pub(super) fn pin(announce: impl Fn(&Self)) -> &'static Self {
+        // SAFETY: records are never freed; null (in models) gives `None`.
+        if let Some(record) = unsafe { Self::local().as_ref() }
+            && record.own.get() == 0
+        {
+            announce(record);
+            record.own.set(1);
+            return record;
+        }
+        let (record, is_first) = Self::pin_further();
+        if is_first {
+            announce(record);
+        }
+        record
+    }
+
+    /// Counts a pin where the thread has others, or no record of its own, or is about to end.
+    #[cold]
+    #[inline(never)]
+    fn pin_further() -> (&'static Self, bool) {
+        let record = Self::current();
+        let own = record.own.get();
+        let pins = own & !LINGERS;
+        if pins >= MOST_PINS {
+            // As the counts of `Arc`: going on would free what a pin protects (H4).
+            std::process::abort();
+        }
+        record.own.set(own + 1);
+        (record, pins == 0)
+    }
+
+    /// Takes a pin back, and does what `end` says if it is the last.
+    #[inline]
+    pub(super) fn unpin(&self, end: impl Fn(&Self)) {
+        let own = self.own.get() - 1;
+        if own == 0 {
+            end(self);
+            self.own.set(0);
+            return;
+        }
+        if own == LINGERS {
+            end(self);
+        }
+        self.unpin_further(own);
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn unpin_further(&self, own: u64) {
+        self.own.set(own);
+        if own == LINGERS {
+            self.linger();
+        }
+    }
+
+    /// A slot that is free.
+    #[inline]
+    pub(super) fn free_slot(&'static self) -> Option<*const AtomicPtr<()>> {
+        // Relaxed: the thread's own (H2).
+        if self.slots[0].load(Ordering::Relaxed).is_null() {
+            return Some(self.slot(0));
+        }
+        self.further_slot()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn further_slot(&'static self) -> Option<*const AtomicPtr<()>> {
+        (1..SLOTS).find(|number| self.slots[*number].load(Ordering::Relaxed).is_null()).map(|n| self.slot(n))
+    }
+
+    /// The address of a slot, from which `of` finds the way back.
+    #[inline]
+    fn slot(&'static self, number: usize) -> *const AtomicPtr<()> {
+        // From the whole record's address, so that it may be used for all of it. Within the record: `number < SLOTS`.
+        ptr::from_ref(self).cast::<AtomicPtr<()>>().wrapping_add(number)
+    }
+
+    /// The record of a slot.
+    ///
+    /// # Safety
+    /// - `slot` came from `free_slot`.
+    #[inline]
+    pub(super) unsafe fn of(slot: *const AtomicPtr<()>) -> &'static Self {
+        const { assert!(std::mem::offset_of!(Record, slots) == 0) }
+        const { assert!(SLOTS * size_of::<AtomicPtr<()>>() <= align_of::<Record>()) }
+        let record = slot.map_addr(|address| address & !(align_of::<Self>() - 1)).cast::<Self>();
+        // SAFETY: records are aligned to more than their slots take, which come first, so rounding down gives the
+        // record; records are never freed.
+        unsafe { &*record }
+    }
+
+    /// What is to be done when a slot was emptied (H3).
+    #[inline]
+    pub(super) fn emptied(&self) {
+        if self.own.get() & LINGERS != 0 {
+            self.linger();
+        }
+    }
+
+    /// Gives the record of an ended thread back if neither a pin nor a guard needs it any more (H3).
+    #[cold]
+    #[inline(never)]
+    fn linger(&self) {
+        if self.own.get() == LINGERS && self.slots.iter().all(|slot| slot.load(Ordering::Relaxed).is_null()) {
+            let _ = RECORD.try_with(|cell| {
+                if ptr::eq(cell.get(), self) {
+                    cell.set(none());
+                }
+            });
+            self.claimed.store(false, ord::LEAVE());
+        }
     }
 
     #[cold]
@@ -137,7 +282,7 @@ impl Record {
         // Once the thread's locals are being destroyed the record serves what is made of it next, and is then given
         // back (H3).
         let live = LEAVE.try_with(|exit| exit.0.set(record)).is_ok();
-        record.own.set(if live { LIVE } else { 0 });
+        record.own.set(if live { 0 } else { LINGERS });
         record.retired.set(0);
         record.patience.set(PATIENCE);
         let _ = RECORD.try_with(|cell| cell.set(record));
@@ -168,47 +313,6 @@ impl Record {
                 Err(now) => seen = now,
             }
         }
-    }
-
-    /// The address of a slot, from which `of` finds the way back.
-    #[inline]
-    pub(super) fn slot(&'static self, number: u32) -> *const AtomicPtr<()> {
-        // From the whole record's address, so that it may be used for all of it. Within the record: `number < SLOTS`.
-        ptr::from_ref(self).cast::<AtomicPtr<()>>().wrapping_add(number as usize)
-    }
-
-    /// The record of a slot, and the slot's number.
-    ///
-    /// # Safety
-    /// - `slot` came from `Record::slot`.
-    #[inline]
-    pub(super) unsafe fn of(slot: *const AtomicPtr<()>) -> (&'static Self, u32) {
-        const { assert!(std::mem::offset_of!(Record, slots) == 0) }
-        const { assert!(SLOTS * size_of::<AtomicPtr<()>>() <= align_of::<Record>()) }
-        let record = slot.map_addr(|address| address & !(align_of::<Self>() - 1)).cast::<Self>();
-        let number = (slot.addr() - record.addr()) / size_of::<AtomicPtr<()>>();
-        // SAFETY: records are aligned to more than their slots take, which come first, so rounding down gives the
-        // record; records are never freed.
-        (unsafe { &*record }, number as u32)
-    }
-
-    /// Writes `own`, and gives the record back if neither a pin nor a guard nor its thread needs it any more (H3).
-    #[inline]
-    pub(super) fn settle(&self, own: u64) {
-        self.own.set(own);
-        if own == 0 {
-            self.leave();
-        }
-    }
-
-    #[cold]
-    fn leave(&self) {
-        let _ = RECORD.try_with(|cell| {
-            if ptr::eq(cell.get(), self) {
-                cell.set(ptr::null());
-            }
-        });
-        self.claimed.store(false, ord::LEAVE());
     }
 }
 
