@@ -307,6 +307,105 @@ fn c5_forgotten_guards_and_pins_are_only_leaked() {
     assert!(alive.count() <= 10, "but with the cache, all that nobody counted: {}", alive.count());
 }
 
+/// C6: a sandbox that refuses membarrier after the cache has come to rely on it. Nothing is freed for a while; then it is,
+/// and pins fence. In a process of its own, which nobody can let out of the sandbox again.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+#[test]
+fn c6_membarrier_may_be_refused_later() {
+    if !is_child("c6_membarrier_may_be_refused_later") {
+        return;
+    }
+    let (cache, alive) = (Cache::new(10), nobody());
+    let put = |times: usize| (0..times).for_each(|_| drop(cache.insert(1, alive.one())));
+    assert!(soon(|| put(1), || alive.count() <= 1 + 40));
+    let held = cache.get(&1).unwrap();
+    forbid(libc::SYS_membarrier);
+    let before = PreciseClock.now();
+    // Each of them finds its grace period endless, until pins are sure to fence.
+    put(200);
+    if PreciseClock.now() < before.saturating_add(Duration::from_millis(500)) {
+        assert!(alive.count() > 150, "{} alive: freed on the word of a barrier that failed", alive.count());
+    }
+    assert!(soon(|| put(1), || alive.count() <= 2 + 40), "{} alive", alive.count());
+    assert_eq!(*held.seal, 7);
+    drop(held);
+    assert!(soon(|| cache.run_pending(), || alive.count() == 1), "{} alive", alive.count());
+}
+
+/// From now on that system call fails with EPERM in this thread.
+#[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
+fn forbid(call: std::ffi::c_long) {
+    let step = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let program = [
+        // The number of the call is the first thing in `seccomp_data`.
+        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
+        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, u32::try_from(call).unwrap()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM.cast_unsigned()),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: 4, filter: program.as_ptr().cast_mut() };
+    // SAFETY: the kernel copies the filter, which lives until then; it denies one call that has no effect on memory.
+    unsafe {
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter), 0);
+        assert_eq!(libc::syscall(call, 0, 0, 0), -1, "it is refused");
+    }
+}
+
+/// M4: a child process has one thread. It waits neither for pins nor for guards of threads that it does not have, and
+/// what its own thread holds stays. In a process of its own, which forks.
+#[cfg(all(unix, not(miri)))]
+#[test]
+fn m4_a_forked_process_waits_for_nobody() {
+    if !is_child("m4_a_forked_process_waits_for_nobody") {
+        return;
+    }
+    let (cache, alive) = (Arc::new(Cache::new(100)), nobody());
+    cache.insert(1, alive.one());
+    cache.insert(2, alive.one());
+    let (pinned, end) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
+    let other = thread::spawn({
+        let (cache, pinned, end) = (Arc::clone(&cache), Arc::clone(&pinned), Arc::clone(&end));
+        move || {
+            let (_pin, _held) = (cache.pin(), cache.get(&1).unwrap());
+            pinned.wait();
+            end.wait();
+        }
+    });
+    let held = cache.get(&2).unwrap();
+    pinned.wait();
+    // Both are replaced, and nobody may free either: the other thread is pinned.
+    cache.insert(1, alive.one());
+    cache.insert(2, alive.one());
+    cache.run_pending();
+    assert_eq!(alive.count(), 4);
+    // SAFETY: the other thread waits, and has no lock that the child needs.
+    match unsafe { libc::fork() } {
+        0 => {
+            cache.run_pending();
+            let one_left = alive.count() == 3 && *held.seal == 7;
+            drop(held);
+            cache.run_pending();
+            let code = if one_left && alive.count() == 2 { 0 } else { 1 };
+            // SAFETY: nothing of the parent is undone on the way.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = 0;
+            // SAFETY: it is our child, and the status is ours.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the child freed what its own thread did not hold");
+        }
+    }
+    cache.run_pending();
+    assert_eq!(alive.count(), 4, "here the other thread is still pinned");
+    end.wait();
+    other.join().unwrap();
+    assert_eq!(*held.seal, 7);
+    drop(held);
+    assert!(soon(|| cache.run_pending(), || alive.count() == 2), "{} alive", alive.count());
+}
+
 /// H1: a guard keeps one entry, not the garbage of the process.
 #[test]
 fn h1_a_held_guard_retains_one_node_only() {

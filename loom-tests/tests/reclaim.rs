@@ -1,9 +1,9 @@
-//! When memory goes: R2, R3, L1 to L3 of limbo, H1 to H3 of the hazard slots, N1 of the counts.
+//! When memory goes: R2, R3, A1 to A3 of the epochs, L1 to L3 of limbo, H1 to H3 of the records, N1 of the counts.
 //!
 //! All of it is the shipped code; its light barriers are fences here, as they are where membarrier does not work.
 #![cfg(dogpile_loom)]
 
-use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash};
+use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, check_up_to, done, go, hash};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::RefCell;
@@ -184,6 +184,109 @@ impl Room {
         due.iter().for_each(|number| self.objects[number - 8].with_mut(|_| ()));
         due.len()
     }
+}
+
+/// A1, A2: one pin, one grace period, the object of one place. Without a fence on either side, with one epoch for a grace
+/// period, or with a pin that does not tell of the reads before it, this fails.
+#[test]
+fn a1_a_pin_and_an_advance() {
+    check("a1_a_pin_and_an_advance", Some(3), || {
+        let room = Arc::new(Room::new());
+        let reader = go(&room, |room| room.read(0));
+        room.replace(0);
+        room.limbo.flush();
+        let freed = room.free();
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
+    });
+}
+
+/// A2: a pin may note an epoch of before, and whoever advances may be another than who asks.
+#[test]
+fn a2_a_pin_of_the_epoch_before() {
+    check_up_to("a2_a_pin_of_the_epoch_before", 1, 2, || {
+        let room = Arc::new(Room::new());
+        let helper = go(&room, |room| room.limbo.settle());
+        let reader = go(&room, |room| room.read(0));
+        room.replace(0);
+        room.limbo.flush();
+        let freed = room.free();
+        done(helper);
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
+    });
+}
+
+/// `PIN`: a pin hides the unpin before it, and brings along what was read until then.
+#[test]
+fn a1_a_pin_after_a_pin() {
+    check("a1_a_pin_after_a_pin", Some(3), || {
+        let room = Arc::new(Room::new());
+        let reader = go(&room, |room| {
+            room.read(0);
+            room.limbo.pinned(|| room.limbo.pinned(|| ()));
+        });
+        room.replace(0);
+        room.limbo.flush();
+        let freed = room.free();
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
+    });
+}
+
+/// A3: what was found under the inner of two pins stays until the outer goes.
+#[test]
+fn a3_a_pin_within_a_pin() {
+    check("a3_a_pin_within_a_pin", Some(3), || {
+        let room = Arc::new(Room::new());
+        let reader = go(&room, |room| {
+            room.limbo.pinned(|| {
+                let found = room.limbo.pinned(|| room.places[0].load(Ordering::Acquire));
+                room.objects[found].with(|_| ());
+            });
+        });
+        room.replace(0);
+        room.limbo.flush();
+        let freed = room.free();
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
+    });
+}
+
+/// What a thread retired is freed when it has ended, by others; its record serves the next.
+#[test]
+fn h3_a_thread_retires_and_ends() {
+    check("h3_a_thread_retires_and_ends", Some(2), || {
+        let room = Arc::new(Room::new());
+        let writer = go(&room, |room| room.replace(0));
+        let reader = go(&room, |room| room.read(0));
+        room.limbo.flush();
+        let mut freed = room.free();
+        done(writer);
+        room.limbo.flush();
+        freed += room.free();
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
+    });
+}
+
+/// L2: a bag that was emptied is used again, by another thread than the one that emptied it.
+#[test]
+fn l2_a_bag_is_used_again() {
+    check("l2_a_bag_is_used_again", Some(2), || {
+        let limbo = Arc::new(Limbo::new());
+        let retire = |limbo: &Limbo| {
+            limbo.retire(8, || ());
+            limbo.flush();
+            limbo.settle();
+            limbo.take().len()
+        };
+        let rival = go(&limbo, move |limbo| retire(limbo) + retire(limbo));
+        let mut freed = retire(&limbo) + retire(&limbo) + done(rival);
+        limbo.settle();
+        freed += limbo.take().len();
+        assert_eq!(freed, 4);
+    });
 }
 
 /// L1, L2: an object that is retired while its bag is sealed is covered, or goes into the next.

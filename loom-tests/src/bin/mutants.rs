@@ -29,8 +29,8 @@ const AGONY: Duration = Duration::from_secs(5);
 
 /// The properties that must have a bug planted against them.
 const PROPERTIES: &[&str] = &[
-    "I1", "I2", "I3", "I4", "I5", "R1", "R2", "R3", "L1", "H1", "E1", "E3", "W2", "C3", "C4", "H2", "H3",
-    "H5", "H7", // and of the gate:
+    "I1", "I2", "I3", "I4", "I5", "R1", "R2", "R3", "A1", "A2", "A3", "L1", "H1", "E1", "E3", "W2", "C3",
+    "C4", "H2", "H3", "H5", "H7", // and of the gate:
     "P1", "P2", "P3", "P4", "P5", "P6", "P7", "P8", "P9", "H4", "H6", "M10", "M11",
 ];
 

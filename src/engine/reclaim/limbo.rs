@@ -242,7 +242,7 @@ impl<R: Reclaim> Limbo<R> {
     /// Takes what may be freed now out of limbo, a few bags of it. What a guard still holds goes back, to be asked for
     /// again later.
     pub(crate) fn take(&self) -> Due<'_, R> {
-        let mut due = Due { limbo: self, bags: [None; BAGS], bag: 0, at: 0, held: Vec::new() };
+        let mut due = Due { limbo: self, bags: [None; BAGS], opened: 0, items: [].iter(), held: Vec::new() };
         let mut lists = lock(&self.lists);
         if !lists.sealed.front().is_some_and(|first| R::is_over(&first.grace)) {
             let urgent = lists.waiting >= lists.urgent || lists.weight >= lists.urgent_weight;
@@ -354,12 +354,14 @@ fn held() -> Vec<usize> {
 pub(crate) struct Due<'l, R: Reclaim> {
     limbo: &'l Limbo<R>,
     bags: [Option<(NonNull<Bag>, usize)>; BAGS],
-    bag: usize,
-    at: usize,
+    /// How many of them were begun, and what is left of the last.
+    opened: usize,
+    items: std::slice::Iter<'l, AtomicPtr<()>>,
     held: Vec<usize>,
 }
 
 impl<R: Reclaim> Due<'_, R> {
+    #[cold]
     fn keep(&self, item: Garbage) {
         // SAFETY: it was unlinked long ago and just left limbo; nobody else knows of it but its holder.
         unsafe { self.limbo.retire(item, 0, 0, || 0, &R::pin()) };
@@ -369,16 +371,18 @@ impl<R: Reclaim> Due<'_, R> {
 impl<R: Reclaim> Iterator for Due<'_, R> {
     type Item = Garbage;
 
+    #[inline]
     fn next(&mut self) -> Option<Garbage> {
         loop {
-            let (bag, len) = (*self.bags.get(self.bag)?)?;
-            if self.at == len {
-                (self.bag, self.at) = (self.bag + 1, 0);
+            let Some(item) = self.items.next() else {
+                let (bag, len) = (*self.bags.get(self.opened)?)?;
+                self.opened += 1;
+                // SAFETY: the grace period is over, so no claimant is left (L2), and `take` made us its owner (L3) until
+                // `self` goes.
+                self.items = unsafe { bag.as_ref() }.items[..len].iter();
                 continue;
-            }
-            // SAFETY: the grace period is over, so no claimant is left (L2), and `take` made us its owner (L3).
-            let item = Garbage(unsafe { bag.as_ref() }.items[self.at].load(ord::FILL()));
-            self.at += 1;
+            };
+            let item = Garbage(item.load(ord::FILL()));
             if self.held.is_empty() || self.held.binary_search(&item.plain()).is_err() {
                 return Some(item);
             }

@@ -158,8 +158,9 @@ impl Record {
     /// Counts a pin of the calling thread, after `announce` if it is the first. Returns its record.
     #[inline]
     pub(super) fn pin(announce: impl Fn(&Self)) -> &'static Self {
-        // SAFETY: records are never freed; null (in models) gives `None`.
-        if let Some(record) = unsafe { Self::local().as_ref() }
+        let record = Self::local();
+        // SAFETY: records are never freed, and but for models it is never null.
+        if let Some(record) = (!cfg!(dogpile_loom) || !record.is_null()).then(|| unsafe { &*record })
             && record.own.get() == 0
         {
             announce(record);
@@ -197,26 +198,23 @@ impl Record {
             self.own.set(0);
             return;
         }
-        if own == LINGERS {
-            end(self);
-        }
-        self.unpin_further(own);
+        self.unpin_further(own, end);
     }
 
     #[cold]
     #[inline(never)]
-    fn unpin_further(&self, own: u64) {
-        self.own.set(own);
+    fn unpin_further(&self, own: u64, end: impl Fn(&Self)) {
         if own == LINGERS {
-            self.linger();
+            end(self);
         }
+        self.own.set(own);
+        self.linger();
     }
 
     /// A slot that is free.
     #[inline]
     pub(super) fn free_slot(&'static self) -> Option<*const AtomicPtr<()>> {
-        // Relaxed: the thread's own (H2).
-        if self.slots[0].load(Ordering::Relaxed).is_null() {
+        if is_free(&self.slots[0]) {
             return Some(self.slot(0));
         }
         self.further_slot()
@@ -225,7 +223,7 @@ impl Record {
     #[cold]
     #[inline(never)]
     fn further_slot(&'static self) -> Option<*const AtomicPtr<()>> {
-        (1..SLOTS).find(|number| self.slots[*number].load(Ordering::Relaxed).is_null()).map(|n| self.slot(n))
+        (1..SLOTS).find(|number| is_free(&self.slots[*number])).map(|number| self.slot(number))
     }
 
     /// The address of a slot, from which `of` finds the way back.
@@ -261,7 +259,7 @@ impl Record {
     #[cold]
     #[inline(never)]
     fn linger(&self) {
-        if self.own.get() == LINGERS && self.slots.iter().all(|slot| slot.load(Ordering::Relaxed).is_null()) {
+        if self.own.get() == LINGERS && self.slots.iter().all(is_free) {
             let _ = RECORD.try_with(|cell| {
                 if ptr::eq(cell.get(), self) {
                     cell.set(none());
@@ -314,6 +312,20 @@ impl Record {
             }
         }
     }
+}
+
+/// Whether a slot of the calling thread's is free.
+#[cfg(not(dogpile_loom))]
+fn is_free(slot: &AtomicPtr<()>) -> bool {
+    // Relaxed: the thread's own (H2).
+    slot.load(Ordering::Relaxed).is_null()
+}
+
+/// The same, as no step of a model: loom ends a thread's locals in an order that is new each time, and wants the same steps.
+#[cfg(dogpile_loom)]
+fn is_free(slot: &AtomicPtr<()>) -> bool {
+    // SAFETY: the thread's own (H2), and loom would see if it were not.
+    unsafe { slot.unsync_load() }.is_null()
 }
 
 /// What the process does when it has its first record.
