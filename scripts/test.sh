@@ -107,6 +107,12 @@ schedules() {
         run -p dogpile-schedules --release --locked -- "$@"
 }
 
+# The tests of what is borrowed, freed and shared, on the second backend of reclamation.
+second_backend() {
+    RUSTFLAGS="--cfg dogpile_epoch" CARGO_TARGET_DIR="$target/epoch" \
+        cargo test -p dogpile --locked --all-features --lib --test borrowing --test stress --test capacity --test hostile
+}
+
 single_flight() {
     cargo run -p dogpile-benches --release --locked -- single-flight
 }
@@ -122,6 +128,7 @@ stage "each feature" each_feature
 stage "weight of the core" scripts/weight.sh
 stage "a crate of a user's" scripts/scratch.sh
 stage "tests" cargo test --locked --all-features
+stage "tests on the second backend" second_backend
 stage "an example" cargo run --quiet --locked --example guard_a_file
 stage "models and mutants" models
 stage "schedules and histories" schedules short

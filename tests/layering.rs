@@ -25,7 +25,10 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::thread", &["sync.rs"]),
     ("std::time::Instant", &["time.rs"]),
     ("SystemTime", &["time.rs"]),
-    ("loom::", &["sync.rs", "engine/reclaim/record.rs", "engine/reclaim/asymmetric.rs"]),
+    (
+        "loom::",
+        &["sync.rs", "engine/reclaim/record.rs", "engine/reclaim/asymmetric.rs", "engine/reclaim/epoch.rs"],
+    ),
     ("shuttle::", &["sync.rs"]),
     ("crossbeam_epoch", &["engine/reclaim/epoch.rs"]),
 ];

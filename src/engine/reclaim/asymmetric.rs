@@ -132,6 +132,7 @@ impl Reclaim for Asymmetric {
         }
     }
 
+    #[cfg(all(unix, not(any(dogpile_loom, dogpile_shuttle, miri))))]
     fn forked() {
         // Nobody else is at it.
         ADVANCING.store(false, Ordering::Relaxed);

@@ -15,23 +15,37 @@
 //! A pin: one sequentially consistent fence (on x86-64 one locked instruction), about 11 ns here.
 
 use super::Reclaim;
-use crate::sync::{Arc, AtomicBool, LazyLock, orderings, thread_local_plain};
+use crate::sync::{Arc, AtomicBool, orderings};
+#[cfg(not(dogpile_loom))]
+use crate::sync::{LazyLock, thread_local_plain};
 use crossbeam_epoch::{Collector, Guard, LocalHandle};
 
 orderings! { epoch: OVER = Release, ASK = Acquire }
 
 /// Caches that are gone may have left thousands of flags to be raised behind, and each step raises a few. Where a reader is
 /// in the way, so many steps take less than a millisecond.
-const TRIES: usize = 4000;
+const TRIES: usize = if cfg!(dogpile_loom) { 4 } else { 4000 };
 
 /// Grace periods by crossbeam-epoch.
 #[derive(Debug)]
 pub(crate) struct Epoch;
 
+#[cfg(not(dogpile_loom))]
 static COLLECTOR: LazyLock<Collector> = LazyLock::new(Collector::new);
 
-// Not loom's: crossbeam-epoch's own types are not, and models run on other backends.
+#[cfg(not(dogpile_loom))]
 thread_local_plain! {
+    static LOCAL: LocalHandle = COLLECTOR.register();
+}
+
+// With `--cfg crossbeam_loom`.
+#[cfg(dogpile_loom)]
+loom::lazy_static! {
+    static ref COLLECTOR: Collector = Collector::new();
+}
+
+#[cfg(dogpile_loom)]
+loom::thread_local! {
     static LOCAL: LocalHandle = COLLECTOR.register();
 }
 

@@ -18,9 +18,13 @@
 //!   index. Hence no `'static` bound, and a destructor runs at the end of a write, or when the cache is dropped, and
 //!   never on a reader.
 //!
+//! # Backends
+//! `asymmetric`, or `epoch` with `--cfg dogpile_epoch`: crossbeam-epoch, for who would rather trust that. The tests of
+//! `scripts/test.sh` run on both, the models on the first: crossbeam-epoch brings models of its own, and under its
+//! `crossbeam_loom` a collector outlives the execution that made it.
+//!
 //! # Cost
-//! A pin and a hold: the backend's pin (`epoch`: one fence), two plain stores; dropping it two more. Retiring: one
-//! fetch-add, one store. A grace period for every full bag.
+//! `asymmetric`, `hazard` and `limbo` say what they do; `ARCHITECTURE.md` has figures.
 //!
 //! # Source
 //! Epochs: K. Fraser, *Practical lock-freedom*, 2004, section 5.2.3 (as built by crossbeam-epoch). Hazard slots:
@@ -78,6 +82,7 @@ pub(crate) trait Reclaim: 'static {
     /// What is to be done when the process has its first record.
     fn first() {}
     /// What is to be done in a child process, whose only thread this is.
+    #[cfg(all(unix, not(any(dogpile_loom, dogpile_shuttle, miri))))]
     fn forked() {}
     /// Counts what the pinned thread has retired.
     fn note(_pin: &Self::Pin, _retired: usize) {}
