@@ -210,7 +210,7 @@ fn a1_a_pin_and_an_advance() {
 /// who advances, and what the epoch brings along are all that keeps the reader's object.
 #[test]
 fn a2_somebody_else_advances() {
-    check("a2_somebody_else_advances", Some(2), || {
+    check("a2_somebody_else_advances", Some(3), || {
         let room = Arc::new(Room::new());
         let helper = go(&room, |room| room.limbo.settle());
         let reader = go(&room, |room| room.read(0));
