@@ -20,8 +20,8 @@
 //!
 //! # Backends
 //! `asymmetric`, or `epoch` with `--cfg dogpile_epoch`: crossbeam-epoch, for who would rather trust that. The tests of
-//! `scripts/test.sh` run on both, the models on the first: crossbeam-epoch brings models of its own, and under its
-//! `crossbeam_loom` a collector outlives the execution that made it.
+//! `scripts/test.sh` run on both, the models on the first. With `--cfg crossbeam_loom` beside they are built for the second,
+//! but not one was explored within ten minutes (2026-11-21): its lists and bags are too many steps.
 //!
 //! # Cost
 //! `asymmetric`, `hazard` and `limbo` say what they do; `ARCHITECTURE.md` has figures.
@@ -34,7 +34,9 @@
 //! # Not for
 //! Objects that a new search can find again after they were retired.
 
+#[cfg_attr(dogpile_epoch, allow(dead_code, reason = "of the other backend"))]
 mod asymmetric;
+#[cfg_attr(dogpile_epoch, allow(dead_code, reason = "of the other backend"))]
 mod barrier;
 #[cfg(dogpile_epoch)]
 mod epoch;
@@ -42,6 +44,7 @@ mod hazard;
 mod limbo;
 #[cfg(dogpile_loom)]
 mod modelled;
+#[cfg_attr(dogpile_epoch, allow(dead_code, reason = "of the other backend"))]
 mod record;
 
 pub(crate) use hazard::{Counted, Held, holders};
