@@ -21,7 +21,7 @@
 //! # Backends
 //! `asymmetric`, or `epoch` with `--cfg dogpile_epoch`: crossbeam-epoch, for who would rather trust that. The tests of
 //! `scripts/test.sh` run on both, the models on the first. With `--cfg crossbeam_loom` beside they are built for the second,
-//! but not one was explored within ten minutes (2026-11-21): its lists and bags are too many steps.
+//! but the two smallest were not explored within eight minutes (2026-11-21): its lists and bags are too many steps.
 //!
 //! # Cost
 //! `asymmetric`, `hazard` and `limbo` say what they do; `ARCHITECTURE.md` has figures.
