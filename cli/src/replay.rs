@@ -5,6 +5,11 @@ use std::{
     io::Write,
     num::NonZeroUsize,
     path::{Path, PathBuf},
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
 };
 
 use crate::{
@@ -14,16 +19,17 @@ use crate::{
     lru::Lru,
     plot,
     progress::Progress,
-    reference::Reference,
+    reference::{LEFT_OUT, Reference, SYNTHETIC},
     report::{self, Report, Row},
-    run::{self, Setup},
+    run::{self, Outcome, Setup},
     trace::{self, ReadOptions},
 };
 
 /// Replay traces through the cache: hit ratios beside LRU and the optimal bound, throughput, miss-ratio curve
 ///
 /// Every request is a get and, on a miss, an insert; every entry counts one. Closure is the part of the way from LRU
-/// to the optimal bound (Belady's, with bypass) that the cache goes, where the two differ by a point or more.
+/// to the optimal bound (Belady's, with bypass) that the cache goes, where the two differ by a point or more. Several
+/// traces, or a folder, end with the closure of each row, of each trace and of all rows.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Options {
     /// Traces, folders with traces (*.ctr, *.ctr.zst), or `-` for standard input
@@ -43,9 +49,14 @@ pub(crate) struct Options {
     points: Option<u16>,
 
     /// Numbers of threads; several threads share one cache and take blocks of 64 requests of the trace in turn. The
-    /// first number gives the curve and the closures
-    #[arg(long, value_name = "LIST", value_delimiter = ',', default_value = "1,2", value_parser = threads)]
+    /// first number gives the curve and the closures. Without it 1 and 2, with several traces 1
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = threads)]
     threads: Vec<NonZeroUsize>,
+
+    /// Replays that run side by side, each with a cache of its own; their hits are the same as one after the other,
+    /// their requests per second are not. Without it 1, with several traces as many as there are cores
+    #[arg(long, value_name = "N", value_parser = threads)]
+    jobs: Option<NonZeroUsize>,
 
     /// Shards of the cache, rounded up to a power of two; without it the cache chooses
     #[arg(long, value_name = "N")]
@@ -67,6 +78,14 @@ pub(crate) struct Options {
     /// List the rows of these policies of the reference; without it all are summed up
     #[arg(long, value_name = "LIST", value_delimiter = ',', requires = "reference")]
     policy: Vec<String>,
+
+    /// Policies of the reference that are no rivals, because they hold more than their capacity or were never built
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = LEFT_OUT, requires = "reference")]
+    leave_out: Vec<String>,
+
+    /// Traces that nobody recorded: told from the others where the worst row is named
+    #[arg(long, value_name = "LIST", value_delimiter = ',', default_values = SYNTHETIC, requires = "reference")]
+    synthetic: Vec<String>,
 }
 
 /// More threads than this measure nothing, and might not even start.
@@ -82,17 +101,19 @@ fn threads(text: &str) -> Result<NonZeroUsize, String> {
 /// Replays every trace, then sums up.
 pub(crate) fn replay(options: &Options, out: &mut impl Write) -> Result<(), Error> {
     // First, so that a mistake in it does not come to light after minutes.
-    let reference =
-        options.reference.as_deref().map(|path| Reference::read(path, &options.policy)).transpose()?;
+    let read = |path| Reference::read(path, &options.policy, &options.leave_out, &options.synthetic);
+    let reference = options.reference.as_deref().map(read).transpose()?;
     let paths = trace::expand(&options.traces)?;
     let several = paths.len() > 1;
+    let plan = Plan::of(options, several);
     if let (Some(folder), true) = (&options.svg, several) {
         fs::create_dir_all(folder).map_err(|error| Error::write(folder, error))?;
     }
     let mut reports = Vec::new();
     for path in &paths {
-        let report = measure(path, options)?;
-        report.print(out).and_then(|()| out.flush()).map_err(Error::output)?;
+        let report = measure(path, options, &plan)?;
+        // The curve has no figure that the table above it has not.
+        report.print(!several, out).and_then(|()| out.flush()).map_err(Error::output)?;
         match &options.svg {
             Some(folder) if several => plot::write(&report, &folder.join(format!("{}.svg", report.title)))?,
             Some(file) => plot::write(&report, file)?,
@@ -100,16 +121,31 @@ pub(crate) fn replay(options: &Options, out: &mut impl Write) -> Result<(), Erro
         }
         reports.push(report);
     }
-    if several {
-        report::print_closures(&reports, out).map_err(Error::output)?;
-    }
-    if let Some(reference) = reference {
-        reference.print(&reports, out).map_err(Error::output)?;
-    }
-    Ok(())
+    let printed = match reference {
+        Some(reference) => reference.print(&reports, several, out),
+        None if several => report::print_closures(&reports, out),
+        None => Ok(()),
+    };
+    printed.map_err(Error::output)
 }
 
-fn measure(path: &Path, options: &Options) -> Result<Report, Error> {
+/// What the options leave open, decided.
+struct Plan {
+    threads: Vec<NonZeroUsize>,
+    jobs: NonZeroUsize,
+}
+
+impl Plan {
+    fn of(options: &Options, several: bool) -> Plan {
+        let one = NonZeroUsize::MIN;
+        let usual = if several { &[one][..] } else { &[one, one.saturating_add(1)] };
+        let threads = if options.threads.is_empty() { usual.to_vec() } else { options.threads.clone() };
+        let cores = || thread::available_parallelism().unwrap_or(one);
+        Plan { threads, jobs: options.jobs.unwrap_or_else(|| if several { cores() } else { one }) }
+    }
+}
+
+fn measure(path: &Path, options: &Options, plan: &Plan) -> Result<Report, Error> {
     let title = trace::title_of(path);
     let trace = trace::read(path, &options.read)?;
     let capacities = match options.points {
@@ -121,26 +157,71 @@ fn measure(path: &Path, options: &Options) -> Result<Report, Error> {
         [] => vec![None],
         seeds => seeds.iter().copied().map(Some).collect(),
     };
-    let passes = 1 + capacities.len() * (1 + options.threads.len() * seeds.len());
+    let passes = 1 + capacities.len() * (1 + plan.threads.len() * seeds.len());
     let progress = Progress::new(&title, (trace.len() * passes) as u64);
     progress.phase("exact LRU");
     let lru = Lru::of(&trace, &progress);
-    let mut rows = Vec::new();
-    for &capacity in &capacities {
+    // The largest first: the last ones to run are short.
+    let rows = in_parallel(plan.jobs, capacities.iter().copied().rev(), |&capacity| {
         progress.phase(format!("optimal bound at {capacity}"));
         let optimal = belady::hits(&trace, capacity, &progress);
-        for &threads in &options.threads {
+        let row = |&threads: &NonZeroUsize| -> Result<Row, Error> {
             progress.phase(format!("dogpile at {capacity}, threads {threads}"));
             let run = |&seed| {
                 let setup = Setup { capacity, shards: options.shards, seed, threads };
                 run::replay(trace.keys(), setup, &progress)
             };
-            let runs = seeds.iter().map(run).collect::<Result<_, _>>().map_err(|error| {
+            let runs = seeds.iter().map(run).collect::<Result<Vec<Outcome>, _>>().map_err(|error| {
                 let problem = format_args!("no cache of {capacity} entries can be built ({error})");
                 Error::new(&title, problem, "give another --capacity or --shards")
             })?;
-            rows.push(Row { capacity, threads, runs, lru: lru.hits(capacity), optimal });
+            Ok(Row { capacity, threads, runs, lru: lru.hits(capacity), optimal })
+        };
+        plan.threads.iter().map(row).collect::<Result<Vec<Row>, Error>>()
+    });
+    let rows: Vec<Vec<Row>> = rows.into_iter().rev().collect::<Result<_, _>>()?;
+    let rows = rows.into_iter().flatten().collect();
+    Ok(Report { title, requests: trace.len(), distinct: trace.distinct(), rows })
+}
+
+/// `work` of each item, in the items' order; up to `jobs` at once.
+fn in_parallel<I: Sync, R: Send>(
+    jobs: NonZeroUsize,
+    items: impl Iterator<Item = I>,
+    work: impl Fn(&I) -> R + Sync,
+) -> Vec<R> {
+    let items: Vec<I> = items.collect();
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
+    // Relaxed: it only deals out numbers.
+    let taken = AtomicUsize::new(0);
+    let worker = || {
+        while let Some((item, result)) =
+            Some(taken.fetch_add(1, Relaxed)).and_then(|place| Some((items.get(place)?, &results[place])))
+        {
+            let done = work(item);
+            *result.lock().expect("each result has one writer") = Some(done);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..jobs.get().min(items.len().max(1)) {
+            scope.spawn(worker);
+        }
+        worker();
+    });
+    let result = |result: Mutex<Option<R>>| result.into_inner().ok().flatten();
+    results.into_iter().map(|done| result(done).expect("each item was dealt out")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_keep_the_order_of_their_items() {
+        for jobs in [1, 2, 7] {
+            let jobs = NonZeroUsize::new(jobs).expect("not zero");
+            assert_eq!(in_parallel(jobs, 0..5, |item| item * item), [0, 1, 4, 9, 16]);
+            assert_eq!(in_parallel(jobs, 0..0, |item: &i32| *item), []);
         }
     }
-    Ok(Report { title, requests: trace.len(), distinct: trace.distinct(), rows })
 }

@@ -57,10 +57,13 @@ impl Report {
         self.curve().filter_map(|row| row.hits().closure(self.requests))
     }
 
-    /// Prints both tables.
-    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    /// Prints the hit ratios, and the curve if it is wanted.
+    pub(crate) fn print(&self, with_curve: bool, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "{}: {} requests, {} distinct keys\n", self.title, self.requests, self.distinct)?;
         self.hit_ratios().print(out)?;
+        if !with_curve {
+            return Ok(());
+        }
         let threads = self.rows.first().map_or(1, |row| row.threads.get());
         writeln!(out, "miss-ratio curve ({})\n", plural(threads, "thread"))?;
         self.miss_ratios().print(out)
@@ -111,19 +114,30 @@ impl Report {
     }
 }
 
-/// Prints the mean closure of each trace, and of all rows together.
+/// Prints the closure of each row, their mean for each trace, and that of all rows together.
 pub(crate) fn print_closures(reports: &[Report], out: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::named(&["closure of", "rows", "mean"]);
+    let mut table = Table::named(&["closure of", "capacity", "dogpile", "closure"]);
     for report in reports {
-        table.row([
-            report.title.clone(),
-            report.closures().count().to_string(),
-            fraction(mean(report.closures())),
-        ]);
+        for row in report.curve() {
+            let hits = row.hits();
+            table.row([
+                report.title.clone(),
+                row.capacity.to_string(),
+                percent(report.percent(hits.policy)),
+                fraction(hits.closure(report.requests)),
+            ]);
+        }
+        let mean = fraction(mean(report.closures()));
+        table.row([report.title.clone(), String::from("mean"), String::new(), mean]);
     }
+    table.print(out)?;
+    print_mean(reports, out)
+}
+
+/// Prints the mean closure of all rows.
+pub(crate) fn print_mean(reports: &[Report], out: &mut impl Write) -> io::Result<()> {
     let all = || reports.iter().flat_map(Report::closures);
-    table.row([String::from("all rows"), all().count().to_string(), fraction(mean(all()))]);
-    table.print(out)
+    writeln!(out, "mean closure of {}: {}", plural(all().count(), "row"), fraction(mean(all())))
 }
 
 /// A hit ratio.
@@ -140,7 +154,7 @@ fn share(capacity: u64, distinct: usize) -> String {
     format!("{:.1} %", capacity as f64 * 100.0 / distinct as f64)
 }
 
-fn plural(count: usize, noun: &str) -> String {
+pub(crate) fn plural(count: usize, noun: &str) -> String {
     if count == 1 { format!("{count} {noun}") } else { format!("{count} {noun}s") }
 }
 
