@@ -9,7 +9,7 @@ use crate::single_flight;
 
 pub(crate) const HELP: &str = "\
 usage: dogpile-benches table [--quick] [--markdown] [--ten-million] [row ...]
-       dogpile-benches instructions [--check | --write] [--functions] [--markdown] [loop ...]
+       dogpile-benches instructions [--check | --write] [--functions] [--lines] [--markdown] [loop ...]
        dogpile-benches single-flight [word ...]
 
 table           measures times, tails, memory and hit ratios beside the peers; about 5 minutes
@@ -19,6 +19,7 @@ table           measures times, tails, memory and hit ratios beside the peers; a
 instructions    counts instructions and locked instructions per operation with valgrind; half a minute
   --check         only our own loops; exit status 1 if one exceeds benches/expected-instructions.toml
   --write         only our own loops; writes that file, 3 % above what was counted
+  --lines         cache lines and not instructions: misses of a simulated first-level cache, tables far larger than it
   --functions     also which functions the instructions of each loop lie in
   loop ...        only loops whose name contains one of these words
 single-flight   what happens around one creation of a value, beside the peers; exit status 1 if ours is not what it has to be;
@@ -52,6 +53,7 @@ pub(crate) struct InstructionOptions {
     pub(crate) check: bool,
     pub(crate) write: bool,
     pub(crate) functions: bool,
+    pub(crate) lines: bool,
     pub(crate) format: Format,
     pub(crate) words: Vec<String>,
 }
@@ -80,7 +82,8 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
             }))
         }
         ("instructions", _) => {
-            let (flags, words) = split(rest, &["--check", "--write", "--functions", "--markdown"])?;
+            let (flags, words) =
+                split(rest, &["--check", "--write", "--functions", "--markdown", "--lines"])?;
             if flags[0] && flags[1] {
                 return Err(String::from("--check and --write exclude each other"));
             }
@@ -88,6 +91,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
                 check: flags[0],
                 write: flags[1],
                 functions: flags[2],
+                lines: flags[4],
                 format: if flags[3] { Format::Markdown } else { Format::Text },
                 words,
             }))

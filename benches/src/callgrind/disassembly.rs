@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 /// What makes an instruction worth counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     /// A `lock` prefix, or an exchange with memory, which needs none.
     Locked,
     Fence,

@@ -9,7 +9,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use crate::keys::{Key, Order, Tally, value_of};
-use crate::subjects::{DashMap, Dogpile, Hashbrown, Moka, Papaya, QuickCache, Setup, Subject};
+use crate::subjects::{
+    DashMap, Dogpile, DogpileBatch, Hashbrown, Moka, OnDemand, Pace, Papaya, QuickCache, Setup, Subject,
+};
 
 /// Callgrind collects inside this function only; the name occurs in its mangled form too.
 pub(super) const SECTION: &str = "measured_section";
@@ -64,13 +66,16 @@ pub(super) const CHECKS: &[Loop] = &[
 pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "dogpile", operation: "get_hit", run: get_hit::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "get_miss", run: get_miss::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "get_miss_turned", run: get_miss_turned::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "contains_key", run: contains_key },
     Loop { subject: "dogpile", operation: "get_in", run: get_in },
+    Loop { subject: "dogpile", operation: "get_multi", run: get_multi },
     Loop { subject: "dogpile", operation: "get_handle", run: get_handle },
-    Loop { subject: "dogpile", operation: "get_or_create", run: get_or_create },
+    Loop { subject: "dogpile", operation: "get_or_create", run: get_or_create::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "replace", run: replace::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "insert", run: insert::<Dogpile<u64>> },
-    Loop { subject: "dogpile", operation: "create", run: create },
+    Loop { subject: "dogpile", operation: "insert_unbounded", run: insert_unbounded::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "create", run: create::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "churn", run: churn::<Dogpile<u64>> },
     Loop { subject: "hashbrown", operation: "get_hit", run: get_hit::<Hashbrown<u64>> },
     Loop { subject: "hashbrown", operation: "get_miss", run: get_miss::<Hashbrown<u64>> },
@@ -78,8 +83,11 @@ pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "hashbrown", operation: "insert", run: insert::<Hashbrown<u64>> },
     Loop { subject: "quick_cache", operation: "get_hit", run: get_hit::<QuickCache<u64>> },
     Loop { subject: "quick_cache", operation: "get_miss", run: get_miss::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "get_miss_turned", run: get_miss_turned::<QuickCache<u64>> },
     Loop { subject: "quick_cache", operation: "replace", run: replace::<QuickCache<u64>> },
     Loop { subject: "quick_cache", operation: "insert", run: insert::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "get_or_create", run: get_or_create::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "create", run: create::<QuickCache<u64>> },
     Loop { subject: "quick_cache", operation: "churn", run: churn::<QuickCache<u64>> },
     Loop { subject: "moka", operation: "get_hit", run: get_hit::<Moka<u64>> },
     Loop { subject: "moka", operation: "get_miss", run: get_miss::<Moka<u64>> },
@@ -89,6 +97,7 @@ pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "papaya", operation: "get_hit", run: get_hit::<Papaya<u64>> },
     Loop { subject: "papaya", operation: "get_miss", run: get_miss::<Papaya<u64>> },
     Loop { subject: "papaya", operation: "replace", run: replace::<Papaya<u64>> },
+    Loop { subject: "papaya", operation: "insert_unbounded", run: insert_unbounded::<Papaya<u64>> },
     Loop { subject: "papaya", operation: "insert", run: insert::<Papaya<u64>> },
     Loop { subject: "dashmap", operation: "get_hit", run: get_hit::<DashMap<u64>> },
     Loop { subject: "dashmap", operation: "get_miss", run: get_miss::<DashMap<u64>> },
@@ -96,9 +105,21 @@ pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "dashmap", operation: "insert", run: insert::<DashMap<u64>> },
 ];
 
+/// Loops over tables far larger than a first-level cache, for its misses and not for instructions.
+pub(super) const LARGE_LOOPS: &[Loop] = &[
+    Loop { subject: "check", operation: "one_line", run: one_line },
+    Loop { subject: "dogpile", operation: "large_hit", run: large_hit::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "large_miss", run: large_miss::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "large_miss_turned", run: large_miss_turned },
+    Loop { subject: "hashbrown", operation: "large_hit", run: large_hit::<Hashbrown<u64>> },
+    Loop { subject: "hashbrown", operation: "large_miss", run: large_miss::<Hashbrown<u64>> },
+    Loop { subject: "quick_cache", operation: "large_hit", run: large_hit::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "large_miss", run: large_miss::<QuickCache<u64>> },
+];
+
 /// Runs one loop: what the child process does.
 pub(crate) fn run_loop(name: &str, variant: Variant) {
-    let chosen = CHECKS.iter().chain(LOOPS).find(|candidate| candidate.name() == name);
+    let chosen = CHECKS.iter().chain(LOOPS).chain(LARGE_LOOPS).find(|candidate| candidate.name() == name);
     (chosen.expect("the parent names a known loop").run)(variant);
 }
 
@@ -162,17 +183,83 @@ fn hits<S: Subject<u64>>(variant: Variant, get: impl Fn(&S, u64) -> Option<u64>)
     }
 }
 
-fn get_hit<S: Subject<u64>>(variant: Variant) {
-    hits::<S>(variant, |subject, key| subject.get(&key));
+/// All loops of `get` are this one: with a loop for each, the compiler no longer finds the call worth inlining, and the
+/// price of a hit would depend on how many questions are asked about it.
+#[inline(never)]
+fn get_all<S: Subject<u64>>(subject: &S, variant: Variant, keys: &[u64]) -> Tally {
+    drive(variant, keys, |key| subject.get(&key))
 }
 
-fn get_miss<S: Subject<u64>>(variant: Variant) {
-    let subject: S = warm(&Setup::keeping(CAPACITY), ENTRIES);
-    let order = Order::<u64>::misses(ENTRIES, ENTRIES, 1, ITERATIONS);
-    let tally = drive(variant, order.window(0), |key| subject.get(&key));
+fn hits_in<S: Subject<u64>>(subject: &S, variant: Variant, entries: u64) {
+    let order = Order::<u64>::hits(0, entries, 1, ITERATIONS);
+    let tally = get_all(subject, variant, order.window(0));
+    if variant == Variant::Call {
+        assert_eq!(tally, order.expected(0), "{} answers wrongly", S::NAME);
+    }
+}
+
+/// Keys that were never inserted: those from `first` on.
+fn misses_above<S: Subject<u64>>(subject: &S, variant: Variant, first: u64) {
+    let order = Order::<u64>::misses(first, first, 1, ITERATIONS);
+    let tally = get_all(subject, variant, order.window(0));
     if variant == Variant::Call {
         assert_eq!(tally.hits, 0, "{} answers wrongly", S::NAME);
     }
+}
+
+fn get_hit<S: Subject<u64>>(variant: Variant) {
+    hits_in::<S>(&warm(&Setup::keeping(CAPACITY), ENTRIES), variant, ENTRIES);
+}
+
+fn get_miss<S: Subject<u64>>(variant: Variant) {
+    misses_above::<S>(&warm(&Setup::keeping(CAPACITY), ENTRIES), variant, ENTRIES);
+}
+
+/// The same in a cache that evicts and has turned over thirty times: what its tables have become, not what they were.
+fn get_miss_turned<S: Subject<u64>>(variant: Variant) {
+    let subject: S = turned(CAPACITY, TURNOVERS);
+    misses_above(&subject, variant, TURNOVERS * CAPACITY);
+}
+
+const TURNOVERS: u64 = 30;
+
+/// A full cache whose content has been replaced by new keys so often.
+fn turned<S: Subject<u64>>(capacity: u64, turnovers: u64) -> S {
+    let mut subject = S::build(&Setup::evicting(capacity));
+    (0..turnovers * capacity).for_each(|index| subject.put(u64::of(index), index));
+    subject.settle();
+    subject
+}
+
+/// 3 MB and more of table.
+const LARGE: u64 = 200_000;
+
+fn large<S: Subject<u64>>() -> S {
+    let mut subject = S::build(&Setup::keeping(LARGE + LARGE / 10));
+    (0..LARGE).for_each(|index| subject.put(u64::of(index), value_of(index)));
+    subject.settle();
+    subject
+}
+
+fn large_hit<S: Subject<u64>>(variant: Variant) {
+    hits_in::<S>(&large(), variant, LARGE);
+}
+
+fn large_miss<S: Subject<u64>>(variant: Variant) {
+    misses_above(&large::<S>(), variant, LARGE);
+}
+
+/// Fewer turnovers of more entries: an overflow bucket shows after a few.
+fn large_miss_turned(variant: Variant) {
+    misses_above(&turned::<Dogpile<u64>>(LARGE / 4, 4), variant, LARGE);
+}
+
+/// Random lines of an array: one each.
+fn one_line(variant: Variant) {
+    const LINES: u64 = 64 * 1024;
+    let lines: Vec<u64> = (0..LINES * 8).collect();
+    let order = Order::<u64>::hits(0, LINES, 1, ITERATIONS);
+    drive(variant, order.window(0), |key| lines.get((key >> 48 << 3) as usize).copied());
 }
 
 /// The key itself instead of the value: there is none to look at, and the sum is checked nonetheless.
@@ -195,14 +282,28 @@ fn get_in(variant: Variant) {
     }
 }
 
+/// Hits, 32 keys a call and a pin; counted for each key.
+fn get_multi(variant: Variant) {
+    let subject: DogpileBatch<u64> = warm(&Setup::keeping(CAPACITY), ENTRIES);
+    let order = Order::<u64>::hits(0, ENTRIES, 1, ITERATIONS);
+    let keys = order.window(0);
+    let tally = match variant {
+        Variant::Call => measured_section(&mut || subject.read(keys, Pace::Free)),
+        Variant::Baseline => drive(variant, keys, |_| None),
+    };
+    if variant == Variant::Call {
+        assert_eq!(tally, order.expected(0));
+    }
+}
+
 fn get_handle(variant: Variant) {
     hits::<Dogpile<u64>>(variant, |subject, key| subject.cache().get_handle(&key).map(|value| *value));
 }
 
 /// A hit, by the call that would make the value if there were none.
-fn get_or_create(variant: Variant) {
-    hits::<Dogpile<u64>>(variant, |subject, key| {
-        Some(*subject.cache().get_or_create(&key, || unreachable!("every key is there")))
+fn get_or_create<S: OnDemand<u64>>(variant: Variant) {
+    hits::<S>(variant, |subject, key| {
+        Some(subject.get_or_create(&key, || unreachable!("every key is there")))
     });
 }
 
@@ -226,7 +327,16 @@ fn replace<S: Subject<u64>>(variant: Variant) {
 
 /// New keys in a cache with room for them.
 fn insert<S: Subject<u64>>(variant: Variant) {
-    let mut subject: S = warm(&Setup::keeping(4 * ITERATIONS as u64), ENTRIES);
+    insert_into::<S>(variant, &Setup::keeping(4 * ITERATIONS as u64));
+}
+
+/// New keys in one without bound, growth included.
+fn insert_unbounded<S: Subject<u64>>(variant: Variant) {
+    insert_into::<S>(variant, &Setup::growing());
+}
+
+fn insert_into<S: Subject<u64>>(variant: Variant, setup: &Setup) {
+    let mut subject: S = warm(setup, ENTRIES);
     let keys: Vec<u64> = (ENTRIES..).take(ITERATIONS).map(u64::of).collect();
     drive(variant, &keys, |key| {
         subject.put(key, key);
@@ -238,12 +348,12 @@ fn insert<S: Subject<u64>>(variant: Variant) {
 }
 
 /// New keys in a cache with room for them, made on demand.
-fn create(variant: Variant) {
-    let subject: Dogpile<u64> = warm(&Setup::keeping(4 * ITERATIONS as u64), ENTRIES);
+fn create<S: OnDemand<u64>>(variant: Variant) {
+    let subject: S = warm(&Setup::keeping(4 * ITERATIONS as u64), ENTRIES);
     let keys: Vec<u64> = (ENTRIES..).take(ITERATIONS).map(u64::of).collect();
-    drive(variant, &keys, |key| Some(*subject.cache().get_or_create(&key, || key)));
+    drive(variant, &keys, |key| Some(subject.get_or_create(&key, || key)));
     if variant == Variant::Call {
-        assert!(keys.iter().all(|key| subject.get(key) == Some(*key)), "dogpile answers wrongly");
+        assert!(keys.iter().all(|key| subject.get(key) == Some(*key)), "{} answers wrongly", S::NAME);
     }
 }
 

@@ -22,14 +22,15 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+pub(crate) use disassembly::Kind;
 pub(crate) use loops::{Variant, run_loop};
 
 use crate::args::{InstructionOptions, is_wanted};
 use crate::report::{Format, grid};
 use crate::{clock, machine};
-use disassembly::{Kind, Owner};
+use disassembly::Owner;
 use expected::Limit;
-use loops::{CHECKS, ITERATIONS, LOOPS, Loop, SECTION};
+use loops::{CHECKS, ITERATIONS, LARGE_LOOPS, LOOPS, Loop, SECTION};
 use profile::{Place, Profile};
 
 /// The argument that makes this program run one loop.
@@ -55,8 +56,14 @@ struct Found {
 }
 
 impl Count {
+    /// Fences and system calls among them.
     fn locked(&self) -> f64 {
         self.special.iter().map(|found| found.count).sum::<f64>().max(0.0)
+    }
+
+    /// Of one kind only.
+    pub(crate) fn of_kind(&self, kind: Kind) -> f64 {
+        self.special.iter().filter(|found| found.kind == kind).map(|found| found.count).sum::<f64>().max(0.0)
     }
 
     /// Those in the library's own code, not in that of the crates under it.
@@ -85,13 +92,16 @@ fn counted(options: &InstructionOptions) -> Result<ExitCode, String> {
         .filter(|candidate| !gates || candidate.is_ours() || candidate.subject == "check")
         .collect();
     let scratch = Scratch::new()?;
+    if options.lines {
+        return print_lines(options, &scratch.0);
+    }
     let mut special = Special::default();
     let counts = count_all(&wanted, &scratch.0, &mut special)?;
     println!("{}\n", machine::describe());
     println!(
-        "Instructions per operation, u64 keys and values, {ITERATIONS} iterations, loop subtracted. Locked: lock prefix, exchange \
-         with memory,\nfence or system call, with the code it lies in; own: of these, in the sources of `dogpile` itself. Valgrind \
-         makes a system\ncall of reading the clock.\n"
+        "Instructions per operation, u64 keys and values, {ITERATIONS} iterations, loop subtracted. Locked: lock prefix or \
+         exchange with\nmemory. Own: such, fences and system calls, in the sources of `dogpile` itself. Where: all of them, with the \
+         code they lie in.\nValgrind makes a system call of reading the clock.\n"
     );
     print!("{}", table(&counts, options.format));
     if options.functions {
@@ -106,8 +116,21 @@ fn counted(options: &InstructionOptions) -> Result<ExitCode, String> {
 
 /// Counts all loops, on as many cores as there are.
 fn count_all(wanted: &[&Loop], scratch: &Path, special: &mut Special) -> Result<Vec<Count>, String> {
-    type Profiles = Result<(Profile, Profile), String>;
-    let profiles: Vec<Mutex<Option<Profiles>>> = wanted.iter().map(|_| Mutex::new(None)).collect();
+    let profiles = in_parallel(wanted, |candidate| {
+        let of = |variant| profile_of(&candidate.name(), variant, scratch, false);
+        of(Variant::Call).and_then(|call| Ok((call, of(Variant::Baseline)?)))
+    });
+    let mut counts = Vec::new();
+    for (candidate, profiles) in wanted.iter().zip(profiles) {
+        let (call, baseline) = profiles?;
+        counts.push(special.count(candidate.name(), &call, &baseline)?);
+    }
+    Ok(counts)
+}
+
+/// `work` of each item, in the items' order, on as many cores as there are.
+fn in_parallel<I: Sync, R: Send>(items: &[I], work: impl Fn(&I) -> R + Sync) -> Vec<R> {
+    let results: Vec<Mutex<Option<R>>> = items.iter().map(|_| Mutex::new(None)).collect();
     // Relaxed: it only deals out numbers.
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -115,27 +138,48 @@ fn count_all(wanted: &[&Loop], scratch: &Path, special: &mut Special) -> Result<
         for _ in 0..workers {
             scope.spawn(|| {
                 while let Some(place) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&place| place < wanted.len())
+                    Some(next.fetch_add(1, Ordering::Relaxed)).filter(|&place| place < items.len())
                 {
-                    let name = wanted[place].name();
-                    let both = profile_of(&name, Variant::Call, scratch)
-                        .and_then(|call| Ok((call, profile_of(&name, Variant::Baseline, scratch)?)));
-                    *profiles[place].lock().expect("no worker panics") = Some(both);
+                    let done = work(&items[place]);
+                    *results[place].lock().expect("no worker panics") = Some(done);
                 }
             });
         }
     });
-    let mut counts = Vec::new();
-    for (candidate, profiles) in wanted.iter().zip(profiles) {
-        let profiles = profiles.into_inner().expect("no worker panics");
-        let (call, baseline) = profiles.expect("each loop was dealt out")?;
-        counts.push(special.count(candidate.name(), &call, &baseline)?);
-    }
-    Ok(counts)
+    let result = |result: Mutex<Option<R>>| result.into_inner().expect("no worker panics");
+    results.into_iter().map(|done| result(done).expect("each item was dealt out")).collect()
+}
+
+/// First-level misses of each large loop, per operation.
+fn lines_of(wanted: &[&Loop], scratch: &Path) -> Result<Vec<(String, f64)>, String> {
+    let misses = |candidate: &&Loop| -> Result<(String, f64), String> {
+        let name = candidate.name();
+        let of = |variant| profile_of(&name, variant, scratch, true);
+        let (call, baseline) = (of(Variant::Call)?, of(Variant::Baseline)?);
+        let difference = call.first_level_misses as f64 - baseline.first_level_misses as f64;
+        Ok((name, difference / ITERATIONS as f64))
+    };
+    in_parallel(wanted, misses).into_iter().collect()
+}
+
+fn print_lines(options: &InstructionOptions, scratch: &Path) -> Result<ExitCode, String> {
+    let wanted: Vec<&Loop> = LARGE_LOOPS
+        .iter()
+        .filter(|candidate| candidate.subject == "check" || is_wanted(&options.words, &candidate.name()))
+        .collect();
+    println!(
+        "Misses of a simulated first-level data cache of this machine's size per operation, loop subtracted.\n"
+    );
+    let body: Vec<Vec<String>> = lines_of(&wanted, scratch)?
+        .into_iter()
+        .map(|(name, misses)| vec![name, format!("{misses:.2}"), String::new()])
+        .collect();
+    print!("{}", grid(&["loop", "lines", ""].map(String::from), &body, options.format));
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Runs one loop under callgrind.
-fn profile_of(name: &str, variant: Variant, scratch: &Path) -> Result<Profile, String> {
+fn profile_of(name: &str, variant: Variant, scratch: &Path, with_cache: bool) -> Result<Profile, String> {
     let program =
         std::env::current_exe().map_err(|error| format!("the running program has no path: {error}"))?;
     let file = scratch.join(format!("{}.{}", name.replace('/', "."), variant.name()));
@@ -144,6 +188,7 @@ fn profile_of(name: &str, variant: Variant, scratch: &Path) -> Result<Profile, S
         .arg(format!("--callgrind-out-file={}", file.display()))
         .arg(format!("--toggle-collect=*{SECTION}*"))
         .args(["--dump-instr=yes", "--compress-pos=no", "--compress-strings=no"])
+        .args(with_cache.then_some("--cache-sim=yes"))
         .arg(program)
         .args([CHILD, name, variant.name()])
         .stdout(Stdio::null())
@@ -247,7 +292,8 @@ fn blocks(function: &str) -> bool {
 }
 
 fn table(counts: &[Count], format: Format) -> String {
-    let head = ["loop", "instructions", "locked", "own", "blocking calls", "where"].map(String::from);
+    let head =
+        ["loop", "instructions", "locked", "fences", "own", "blocking calls", "where"].map(String::from);
     let body: Vec<Vec<String>> = counts
         .iter()
         .map(|count| {
@@ -256,7 +302,8 @@ fn table(counts: &[Count], format: Format) -> String {
             vec![
                 count.name.clone(),
                 format!("{:.1}", count.instructions),
-                format!("{:.2}", count.locked()),
+                format!("{:.2}", count.of_kind(Kind::Locked)),
+                format!("{:.2}", count.of_kind(Kind::Fence)),
                 format!("{:.2}", count.own_locked()),
                 format!("{:.2}", count.blocking),
                 places.join("; "),

@@ -5,6 +5,9 @@
 use super::{Hasher, OnDemand, Pace, Setup, Shared, Subject, hasher, read_with};
 use crate::keys::{Key, Tally};
 
+/// Keys of one call of `get_multi`.
+const BATCH: usize = 32;
+
 type Cache<K> = dogpile::Cache<K, u64, Hasher>;
 
 fn build<K: Key>(setup: &Setup) -> Cache<K> {
@@ -94,15 +97,17 @@ form! {
 }
 
 form! {
-    /// `get_multi`: fetches the memory of several keys ahead.
+    /// `get_multi`, 32 keys a call and a pin: fetches their memory ahead.
     DogpileBatch, "dogpile multi", |cache, key| cache.get(key).map(|value| *value),
     #[inline]
     fn read(&self, keys: &[K], pace: Pace) -> Tally {
         assert_eq!(pace, Pace::Free, "a batch asks before it has an answer");
-        let pinned = self.0.pin();
         let mut tally = Tally::default();
-        for entry in self.0.get_multi(keys, &pinned) {
-            tally.note(entry.map(|entry| *entry.value()));
+        for keys in keys.chunks(BATCH) {
+            let pinned = self.0.pin();
+            for entry in self.0.get_multi(keys, &pinned) {
+                tally.note(entry.map(|entry| *entry.value()));
+            }
         }
         tally
     }
