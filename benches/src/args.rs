@@ -6,9 +6,11 @@ use crate::callgrind::{self, Variant};
 use crate::report::Format;
 use crate::rows::memory;
 use crate::single_flight;
+use crate::targets::TargetOptions;
 
 pub(crate) const HELP: &str = "\
 usage: dogpile-benches table [--quick] [--markdown] [--ten-million] [row ...]
+       dogpile-benches targets [--quick] [--only WORD] ... [--markdown FILE] [--traces FOLDER --reference FILE]
        dogpile-benches instructions [--check | --write] [--functions] [--lines] [--markdown] [loop ...]
        dogpile-benches single-flight [word ...]
 
@@ -16,6 +18,12 @@ table           measures times, tails, memory and hit ratios beside the peers; a
   --quick         a third of the rounds, and without the slowest rows; about 1 minute
   --ten-million   growth to 10 M entries, not 1 M
   row ...         only rows whose name contains one of these words (`table --list` prints the names)
+targets         what the project wants to reach: target, figure, verdict, and the peers; about 8 minutes. A missed target is no
+                failure, a row too noisy to be believed is
+  --only WORD     only groups whose name contains one of these words (`targets --list` prints the names)
+  --markdown FILE writes the same into FILE, as Markdown
+  --traces FOLDER --reference FILE
+                  also hit ratios: replays the traces of FOLDER, as `dogpile replay FOLDER --reference FILE` does
 instructions    counts instructions and locked instructions per operation with valgrind; half a minute
   --check         only our own loops; exit status 1 if one exceeds benches/expected-instructions.toml
   --write         only our own loops; writes that file, 3 % above what was counted
@@ -32,6 +40,7 @@ single-flight   what happens around one creation of a value, beside the peers; e
 pub(crate) enum Command {
     Help,
     Table(TableOptions),
+    Targets(TargetOptions),
     Instructions(InstructionOptions),
     SingleFlight(SingleFlightOptions),
     ChildMemory { subject: String, entries: u64 },
@@ -81,6 +90,7 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
                 words,
             }))
         }
+        ("targets", _) => targets(rest).map(Command::Targets),
         ("instructions", _) => {
             let (flags, words) =
                 split(rest, &["--check", "--write", "--functions", "--markdown", "--lines"])?;
@@ -117,6 +127,27 @@ pub(crate) fn parse(arguments: &[String]) -> Result<Command, String> {
     }
 }
 
+fn targets(arguments: &[String]) -> Result<TargetOptions, String> {
+    let mut options = TargetOptions::default();
+    let mut rest = arguments.iter();
+    while let Some(argument) = rest.next() {
+        let mut value = || rest.next().ok_or_else(|| format!("{argument} needs a value"));
+        match argument.as_str() {
+            "--quick" => options.quick = true,
+            "--list" => options.list = true,
+            "--only" => options.words.push(value()?.clone()),
+            "--markdown" => options.markdown = Some(value()?.into()),
+            "--traces" => options.traces = Some(value()?.into()),
+            "--reference" => options.reference = Some(value()?.into()),
+            _ => return Err(format!("unknown argument: {argument}")),
+        }
+    }
+    if options.traces.is_some() != options.reference.is_some() {
+        return Err(String::from("--traces and --reference need each other"));
+    }
+    Ok(options)
+}
+
 /// Which of `known` occur in `arguments`, and the words that are no flags.
 fn split(arguments: &[String], known: &[&str]) -> Result<(Vec<bool>, Vec<String>), String> {
     let mut flags = vec![false; known.len()];
@@ -150,6 +181,13 @@ mod tests {
         assert!(parsed("table --fast").is_err());
         assert!(parsed("instructions --check --write").is_err());
         assert!(parsed("single-flight --quick").is_err());
+        let Ok(Command::Targets(options)) = parsed("targets --only zipf --markdown a.md --only lines") else {
+            panic!("targets were asked for")
+        };
+        assert_eq!((options.words.len(), options.markdown), (2, Some("a.md".into())));
+        for wrong in ["targets --only", "targets zipf", "targets --traces folder"] {
+            assert!(parsed(wrong).is_err(), "{wrong}");
+        }
         let words = vec![String::from("moka"), String::from("stale")];
         assert_eq!(
             parsed("single-flight moka stale"),

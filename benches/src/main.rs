@@ -15,6 +15,7 @@ mod single_flight;
 mod stats;
 mod subjects;
 mod table;
+mod targets;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Table(options)) => table::run(&options),
+        Ok(Command::Targets(options)) => targets::run(&options),
         Ok(Command::Instructions(options)) => callgrind::run(&options),
         Ok(Command::SingleFlight(options)) => single_flight::run(&options),
         Ok(Command::ChildMemory { subject, entries }) => {

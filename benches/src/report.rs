@@ -45,6 +45,8 @@ pub(crate) struct Line {
     pub(crate) package: &'static str,
     pub(crate) settings: String,
     pub(crate) cells: Vec<String>,
+    /// The figure of each round, where the row has rounds that pair.
+    pub(crate) samples: Vec<f64>,
 }
 
 /// How far two copies of one subject came out apart.
@@ -135,6 +137,7 @@ pub(crate) fn compare(
                 format!("{:.2}", figure / figures[0]),
                 format!("{:.2}", stats::median_ratio(samples_of_it, &samples[0])),
             ],
+            samples: samples_of_it.clone(),
         })
         .collect();
     let names: Vec<&str> = entrants.iter().map(|entrant| entrant.name.as_str()).collect();
@@ -164,6 +167,32 @@ pub(crate) fn noise(names: &[&str], figures: &[f64], figure: &'static str, bound
 }
 
 impl Row {
+    pub(crate) fn line(&self, subject: &str) -> Option<&Line> {
+        self.lines.iter().find(|line| line.subject == subject)
+    }
+
+    /// A cell as the number it shows.
+    ///
+    /// # Panics
+    /// Panics if the row has no such subject or column: the names are this program's own.
+    pub(crate) fn figure(&self, subject: &str, column: &str) -> f64 {
+        let place = self.columns.iter().position(|name| *name == column).expect("the row has the column");
+        let line = self.line(subject).expect("the subject takes part in the row");
+        line.cells[place].replace(',', "").parse().expect("the cell is a number")
+    }
+
+    /// Ours over theirs: by the chunks that speak for a row of this kind, and the median over its rounds.
+    pub(crate) fn ratio(&self, ours: &str, theirs: &str) -> (f64, f64) {
+        let samples = |subject| &self.line(subject).expect("the subject takes part in the row").samples;
+        let (ours, theirs) = (samples(ours), samples(theirs));
+        let speaker = if self.columns.starts_with(Speaker::Median.columns()) {
+            Speaker::Median
+        } else {
+            Speaker::Fastest
+        };
+        (speaker.of(ours) / speaker.of(theirs), stats::median_ratio(ours, theirs))
+    }
+
     pub(crate) fn print(&self, format: Format) -> String {
         let mut head = vec![String::from("subject"), String::from("version")];
         head.extend(self.columns.iter().map(|column| String::from(*column)));

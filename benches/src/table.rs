@@ -56,13 +56,14 @@ pub(crate) fn run(options: &TableOptions) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn measure(plan: &Plan, effort: Effort) -> Row {
+/// Measures a row, again if it is too noisy.
+pub(crate) fn measure(plan: &Plan, effort: Effort) -> Row {
     let mut row = (plan.measure)(effort);
     for retry in 1..=RETRIES {
         if row.noise.is_sound() {
             break;
         }
-        println!("   {}: {}; measured again ({retry} of {RETRIES})", plan.name, row.noise);
+        eprintln!("   {}: {}; measured again ({retry} of {RETRIES})", plan.name, row.noise);
         row = (plan.measure)(effort);
     }
     row

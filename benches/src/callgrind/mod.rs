@@ -37,9 +37,9 @@ use profile::{Place, Profile};
 pub(crate) const CHILD: &str = "child-loop";
 
 /// Per operation, the baseline subtracted.
-struct Count {
-    name: String,
-    instructions: f64,
+pub(crate) struct Count {
+    pub(crate) name: String,
+    pub(crate) instructions: f64,
     /// Locked instructions and their like; most frequent first.
     special: Vec<Found>,
     /// Calls to functions that block.
@@ -79,6 +79,36 @@ pub(crate) fn run(options: &InstructionOptions) -> ExitCode {
         Err(message) => {
             eprintln!("error: {message}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether valgrind can be started.
+pub(crate) fn is_there() -> bool {
+    let version =
+        Command::new("valgrind").arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// Counts the loops called `names`, and checks the counter.
+pub(crate) fn count(names: &[String]) -> Result<Vec<Count>, String> {
+    let loops = LOOPS.iter().filter(|candidate| names.contains(&candidate.name()));
+    let wanted: Vec<&Loop> = CHECKS.iter().chain(loops).collect();
+    let scratch = Scratch::new()?;
+    let counts = count_all(&wanted, &scratch.0, &mut Special::default())?;
+    self_check(&counts)?;
+    Ok(counts)
+}
+
+/// Cache lines of the large loops called `names`, and of one that has to come to one line.
+pub(crate) fn count_lines(names: &[String]) -> Result<Vec<(String, f64)>, String> {
+    let is_wanted = |candidate: &&Loop| candidate.subject == "check" || names.contains(&candidate.name());
+    let wanted: Vec<&Loop> = LARGE_LOOPS.iter().filter(is_wanted).collect();
+    let lines = lines_of(&wanted, &Scratch::new()?.0)?;
+    match lines.iter().find(|(name, _)| name == "check/one_line") {
+        Some((_, one)) if (0.95..1.05).contains(one) => Ok(lines),
+        found => {
+            Err(format!("a loop over random lines should miss one each, and the simulation says {found:?}"))
         }
     }
 }
@@ -344,7 +374,7 @@ fn self_check(counts: &[Count]) -> Result<(), String> {
     };
     let arc = locked("check/arc_clone_drop")?;
     let pin = locked("check/epoch_pin")?;
-    println!(
+    eprintln!(
         "self-check: an Arc cloned and dropped has {arc:.2} locked instructions (2), an epoch pin {pin:.2} (1 to 1.1)"
     );
     if (arc - 2.0).abs() > 0.001 || !(1.0..1.1).contains(&pin) {

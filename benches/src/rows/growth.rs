@@ -44,10 +44,25 @@ struct Grower {
     grow: fn(&[u64]) -> Growth,
 }
 
+/// Ours alone, to 10 M: a peer takes as long as all other rows together.
+pub(crate) fn grow_far(effort: Effort) -> Row {
+    let growers = [
+        Grower {
+            name: String::from("no map"),
+            package: "",
+            settings: String::from("the timer alone"),
+            grow: timer,
+        },
+        grower::<Dogpile<u64>>(""),
+        grower::<Dogpile<u64>>(COPY),
+    ];
+    row(&growers, FAR, effort.rounds(2))
+}
+
+const FAR: u64 = 10_000_000;
+
 pub(crate) fn grow(effort: Effort) -> Row {
-    let entries = if effort.ten_million { 10_000_000 } else { 1_000_000 };
-    let repetitions = effort.rounds(5);
-    let keys: Vec<u64> = (0..entries).map(u64::of).collect();
+    let entries = if effort.ten_million { FAR } else { 1_000_000 };
     let growers = [
         Grower {
             name: String::from("no map"),
@@ -62,6 +77,11 @@ pub(crate) fn grow(effort: Effort) -> Row {
         grower::<Papaya<u64>>(""),
         grower::<DashMap<u64>>(""),
     ];
+    row(&growers, entries, effort.rounds(5))
+}
+
+fn row(growers: &[Grower], entries: u64, repetitions: usize) -> Row {
+    let keys: Vec<u64> = (0..entries).map(u64::of).collect();
     let mut best: Vec<Option<Growth>> = vec![None; growers.len()];
     let mut order: Vec<usize> = (0..growers.len()).collect();
     let mut random = Random::new(43);
@@ -90,6 +110,7 @@ pub(crate) fn grow(effort: Effort) -> Row {
                 growth.p999.to_string(),
                 grouped(growth.maximum),
             ],
+            samples: Vec::new(),
         })
         .collect();
     Row {

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::process::Command;
+use std::time::Duration;
 
 use super::{Effort, grouped};
 use crate::allocator;
@@ -14,6 +15,8 @@ use crate::subjects::{
     Cached, DashMap, Dogpile, Foyer, Hashbrown, Moka, Papaya, QuickCache, SccCache, SccIndex, Setup, Subject,
     TinyUfo,
 };
+
+const DAY: Duration = Duration::from_secs(86_400);
 
 /// Bytes asked of the allocator by identical subjects.
 const BOUND: f64 = 0.02;
@@ -28,8 +31,11 @@ struct Weighed {
     package: &'static str,
     settings: String,
     /// Fills the subject with so many entries and prints its footprint; the child's part.
-    fill: fn(Setup, u64),
+    fill: fn(Setup, u64, u64),
     setup: Setup,
+    /// How often as many keys as there is room for are inserted, all of them new. Queues and ghosts of a cache that was
+    /// filled once are not what they become.
+    fillings: u64,
 }
 
 fn weigh<S: Subject<u64>>(suffix: &str, setup: Setup) -> Weighed {
@@ -39,7 +45,12 @@ fn weigh<S: Subject<u64>>(suffix: &str, setup: Setup) -> Weighed {
         settings: S::settings(&setup),
         fill: fill::<S>,
         setup,
+        fillings: 1,
     }
+}
+
+fn turned<S: Subject<u64>>(suffix: &str, setup: Setup) -> Weighed {
+    Weighed { fillings: 3, ..weigh::<S>(suffix, setup) }
 }
 
 fn weighed(entries: u64) -> Vec<Weighed> {
@@ -49,8 +60,12 @@ fn weighed(entries: u64) -> Vec<Weighed> {
         weigh::<Dogpile<u64>>(" unbounded", growing),
         weigh::<Dogpile<u64>>("", bounded),
         weigh::<Dogpile<u64>>(COPY, bounded),
+        turned::<Dogpile<u64>>(" turned", bounded),
+        turned::<Dogpile<u64>>(" with TTL, turned", bounded.expiring(DAY)),
         weigh::<QuickCache<u64>>("", bounded),
+        turned::<QuickCache<u64>>(" turned", bounded),
         weigh::<Moka<u64>>("", bounded),
+        turned::<Moka<u64>>(" turned", bounded),
         weigh::<Foyer<u64>>("", bounded),
         weigh::<Cached<u64>>("", bounded),
         weigh::<TinyUfo<u64>>("", bounded),
@@ -77,14 +92,20 @@ pub(crate) fn per_entry(_: Effort, entries: u64) -> Row {
         let mut cells: Vec<String> =
             bytes.iter().map(|bytes| format!("{:.1}", bytes / held_entries)).collect();
         cells.push(grouped(*held_entries as u64));
-        lines.push(Line { subject: name.clone(), package, settings: settings.clone(), cells });
+        lines.push(Line {
+            subject: name.clone(),
+            package,
+            settings: settings.clone(),
+            cells,
+            samples: Vec::new(),
+        });
     }
     let names: Vec<&str> = weighed.iter().map(|weighed| weighed.name.as_str()).collect();
     Row {
         title: format!("memory per entry, {}, u64 keys", grouped(entries)),
         about: String::from(
             "1 thread; bytes asked of the allocator, held by it (glibc: usable size + 8), and of resident memory; maps grow from \
-             empty, caches are bounded by the number of entries",
+             empty, caches are bounded by the number of entries; turned: three times as many keys were inserted",
         ),
         columns: &["asked", "held", "RSS", "entries"],
         headline: 1,
@@ -107,20 +128,20 @@ fn child(name: &str, entries: u64) -> String {
 /// The child's side: fills the subject called `name` with `entries` entries and prints what is in it and what that took.
 pub(crate) fn report_footprint(name: &str, entries: u64) {
     let weighed = weighed(entries);
-    let Weighed { fill, setup, .. } =
+    let Weighed { fill, setup, fillings, .. } =
         weighed.iter().find(|weighed| weighed.name == name).expect("the parent names a known subject");
-    fill(*setup, entries);
+    fill(*setup, entries, *fillings);
 }
 
-fn fill<S: Subject<u64>>(setup: Setup, entries: u64) {
+fn fill<S: Subject<u64>>(setup: Setup, entries: u64, fillings: u64) {
     let resident = resident_bytes();
     let before = allocator::start_counting();
     let mut subject = S::build(&setup);
-    (0..entries).for_each(|index| subject.put(u64::of(index), index));
+    (0..fillings * entries).for_each(|index| subject.put(u64::of(index), index));
     subject.settle();
     let after = allocator::counts();
     let resident = resident_bytes() - resident;
-    let held = (0..entries).filter(|&index| subject.get(&u64::of(index)).is_some()).count() as u64;
+    let held = (0..fillings * entries).filter(|&index| subject.get(&u64::of(index)).is_some()).count() as u64;
     assert!(held >= entries / 2, "{} holds {held} of {entries} entries", S::NAME);
     println!("{held} {} {} {resident}", after.asked - before.asked, after.held - before.held);
 }

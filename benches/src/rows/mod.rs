@@ -8,7 +8,7 @@ mod growth;
 mod hot_key;
 pub(crate) mod memory;
 mod reads;
-mod tails;
+pub(crate) mod tails;
 mod writes;
 mod zipf;
 
@@ -67,10 +67,15 @@ pub(crate) const PLANS: &[Plan] = &[
     plan("zipf-0.99-2-threads", |effort| zipf::mix(effort, 0.99, 2)),
     plan("zipf-0.99-8-threads", |effort| zipf::mix(effort, 0.99, 8)),
     plan("zipf-0.7-1-thread", |effort| zipf::mix(effort, 0.7, 1)),
+    slow("zipf-0.99-work-1-thread", |effort| zipf::mix_with_work(effort, 0.99, 1)),
+    slow("zipf-0.99-work-2-threads", |effort| zipf::mix_with_work(effort, 0.99, 2)),
+    slow("zipf-0.99-work-8-threads", |effort| zipf::mix_with_work(effort, 0.99, 8)),
     plan("hot-key-2-threads", hot_key::read),
+    slow("hot-key-factors", hot_key::factors),
     plan("expiry-get", expiry::get),
     plan("expiry-replace", expiry::replace),
     plan("growth", growth::grow),
+    slow("growth-to-10m", growth::grow_far),
     plan("reader-beside-writers", tails::reader_beside_writers),
     plan("memory-100k", |effort| memory::per_entry(effort, 100_000)),
     slow("memory-1m", |effort| memory::per_entry(effort, 1_000_000)),

@@ -16,7 +16,8 @@ use crate::keys::{Key, Random};
 use crate::report::{self, COPY, Line, Row};
 use crate::stats::{self, Histogram};
 use crate::subjects::{
-    Cached, DashMap, Dogpile, Foyer, Moka, Papaya, QuickCache, SccCache, Setup, Shared, TinyUfo,
+    Cached, DashMap, Dogpile, Foyer, Hasher, Moka, Papaya, QuickCache, SccCache, Setup, Shared, TinyUfo,
+    hasher,
 };
 
 const POPULATION: u64 = 65_536;
@@ -62,6 +63,7 @@ pub(crate) fn reader_beside_writers(effort: Effort) -> Row {
     let slices = effort.rounds(12);
     let mut watched = [
         control(),
+        apart(),
         watch::<Dogpile<u64>>(""),
         watch::<Dogpile<u64>>(COPY),
         watch::<QuickCache<u64>>(""),
@@ -100,6 +102,7 @@ pub(crate) fn reader_beside_writers(effort: Effort) -> Row {
                 format!("{:.2}", watched.reads() as f64 / watched.seconds() / 1e6),
                 format!("{:.2}", watched.written as f64 / watched.seconds() / 1e6),
             ],
+            samples: Vec::new(),
         })
         .collect();
     let names: Vec<&str> = watched.iter().map(|watched| watched.name.as_str()).collect();
@@ -133,12 +136,13 @@ fn watch<'a, S: Shared<u64> + 'a>(suffix: &str) -> Watched<'a> {
         slice: Box::new(move |latencies| {
             slice(
                 latencies,
+                &mut [(); WRITERS],
                 |key| {
                     if let Some(value) = subject.get(&key) {
                         assert_eq!(u64::of(value), key, "{} answers wrongly", S::NAME);
                     }
                 },
-                |index, removes| {
+                |(), index, removes| {
                     if removes {
                         subject.remove(&u64::of(index));
                     } else {
@@ -158,21 +162,68 @@ fn control<'a>() -> Watched<'a> {
         package: "",
         settings: String::from("the timer and the machine alone"),
         slice: Box::new(|latencies| {
-            slice(latencies, |key| _ = black_box(key), |index, removes| _ = black_box((index, removes)))
+            let write = |(): &mut (), index, removes| _ = black_box((index, removes));
+            slice(latencies, &mut [(); WRITERS], |key| _ = black_box(key), write)
         }),
         slices: Vec::new(),
         written: 0,
     }
 }
 
+/// The limit: as many threads, each with a plain map that no other thread touches. What its reader waits for is the machine.
+fn apart<'a>() -> Watched<'a> {
+    let filled = || -> hashbrown::HashMap<u64, u64, Hasher> {
+        let mut map = hashbrown::HashMap::with_capacity_and_hasher(2 * POPULATION as usize, hasher());
+        map.extend((0..POPULATION).map(|index| (u64::of(index), index)));
+        map
+    };
+    let (read, mut written) = (filled(), Vec::from_iter((0..WRITERS).map(|_| filled())));
+    Watched {
+        name: String::from(APART),
+        package: "hashbrown",
+        settings: String::from("the limit: a plain map for each thread"),
+        slice: Box::new(move |latencies| {
+            slice(
+                latencies,
+                &mut written,
+                |key| {
+                    let value = read.get(&key).copied();
+                    assert_eq!(value.map(u64::of), Some(key), "a map answers wrongly");
+                },
+                |map, index, removes| {
+                    if removes {
+                        map.remove(&u64::of(index));
+                    } else {
+                        map.insert(u64::of(index), index);
+                    }
+                },
+            )
+        }),
+        slices: Vec::new(),
+        written: 0,
+    }
+}
+
+/// The limit's name in the row.
+pub(crate) const APART: &str = "maps apart";
+
 /// Runs one slice of time: this thread reads and takes the time, others write.
-fn slice(latencies: &mut Histogram, read: impl Fn(u64), write: impl Fn(u64, bool) + Sync) -> u64 {
+///
+/// `states` has one for each writer.
+fn slice<W: Send>(
+    latencies: &mut Histogram,
+    states: &mut [W],
+    read: impl Fn(u64),
+    write: impl Fn(&mut W, u64, bool) + Sync,
+) -> u64 {
     // Relaxed: it says only when to stop.
     let over = AtomicBool::new(false);
     let ticks = clock::ticks();
     thread::scope(|scope| {
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
+        let writers: Vec<_> = states
+            .iter_mut()
+            .enumerate()
+            .map(|(writer, state)| {
                 let (over, write) = (&over, &write);
                 scope.spawn(move || {
                     let mut random = Random::new(100 + writer as u64);
@@ -180,7 +231,7 @@ fn slice(latencies: &mut Histogram, read: impl Fn(u64), write: impl Fn(u64, bool
                     while !over.load(Ordering::Relaxed) {
                         for _ in 0..16 {
                             let draw = random.next();
-                            write(draw % POPULATION, draw >> 62 == 0);
+                            write(state, draw % POPULATION, draw >> 62 == 0);
                         }
                         written += 16;
                     }

@@ -3,12 +3,13 @@
 #![forbid(unsafe_code)]
 
 use std::cell::Cell;
+use std::hint::black_box;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::{Effort, grouped};
 use crate::keys::{Key, zipf};
-use crate::measure::{Entrant, interleave, together};
+use crate::measure::{Entrant, interleave, timed, together};
 use crate::report::{self, COPY, Row, Speaker};
 use crate::subjects::{Cached, Dogpile, Foyer, Moka, QuickCache, SccCache, Setup, Shared, TinyUfo};
 
@@ -37,6 +38,36 @@ fn bound(threads: usize) -> f64 {
 type Score = Rc<Cell<(u64, u64)>>;
 
 pub(crate) fn mix(effort: Effort, exponent: f64, threads: usize) -> Row {
+    row(effort, exponent, threads, Making { steps: 0 })
+}
+
+/// The same, and each miss keeps its thread busy for a microsecond, as if it made the value.
+pub(crate) fn mix_with_work(effort: Effort, exponent: f64, threads: usize) -> Row {
+    row(effort, exponent, threads, Making::microsecond())
+}
+
+/// What a value takes to be made: so many multiplications, each waiting for the last. Steps and not a span of time: a thread
+/// that does not run makes nothing.
+#[derive(Clone, Copy)]
+struct Making {
+    steps: u32,
+}
+
+impl Making {
+    fn microsecond() -> Making {
+        const STEPS: u32 = 100_000;
+        let nanos = (0..20).map(|_| timed(STEPS as usize, || Making { steps: STEPS }.run(7)).0);
+        let least = nanos.fold(f64::INFINITY, f64::min);
+        Making { steps: (1e3 / least) as u32 }
+    }
+
+    #[inline]
+    fn run(self, key: u64) -> u64 {
+        (0..self.steps).fold(key, |value, _| black_box(value.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+    }
+}
+
+fn row(effort: Effort, exponent: f64, threads: usize, making: Making) -> Row {
     let rounds = effort.rounds(61);
     let draws: Vec<u64> = zipf(POPULATION, exponent, DRAWS, 7).into_iter().map(u64::of).collect();
     let mut entrants = Vec::new();
@@ -46,14 +77,14 @@ pub(crate) fn mix(effort: Effort, exponent: f64, threads: usize) -> Row {
         scores.push(score);
     };
     let draws: Rc<[u64]> = draws.into();
-    enter(entrant::<Dogpile<u64>>(&draws, threads, ""));
-    enter(entrant::<Dogpile<u64>>(&draws, threads, COPY));
-    enter(entrant::<QuickCache<u64>>(&draws, threads, ""));
-    enter(entrant::<Moka<u64>>(&draws, threads, ""));
-    enter(entrant::<Foyer<u64>>(&draws, threads, ""));
-    enter(entrant::<Cached<u64>>(&draws, threads, ""));
-    enter(entrant::<TinyUfo<u64>>(&draws, threads, ""));
-    enter(entrant::<SccCache<u64>>(&draws, threads, ""));
+    enter(entrant::<Dogpile<u64>>(&draws, threads, making, ""));
+    enter(entrant::<Dogpile<u64>>(&draws, threads, making, COPY));
+    enter(entrant::<QuickCache<u64>>(&draws, threads, making, ""));
+    enter(entrant::<Moka<u64>>(&draws, threads, making, ""));
+    enter(entrant::<Foyer<u64>>(&draws, threads, making, ""));
+    enter(entrant::<Cached<u64>>(&draws, threads, making, ""));
+    enter(entrant::<TinyUfo<u64>>(&draws, threads, making, ""));
+    enter(entrant::<SccCache<u64>>(&draws, threads, making, ""));
     let samples = interleave(&mut entrants, rounds);
     let speaker = speaker(threads);
     let (mut lines, noise) = report::compare(&entrants, &samples, speaker, bound(threads));
@@ -65,7 +96,10 @@ pub(crate) fn mix(effort: Effort, exponent: f64, threads: usize) -> Row {
     }
     let plural = if threads == 1 { "" } else { "s" };
     Row {
-        title: format!("Zipf {exponent}, get or insert, {threads} thread{plural}"),
+        title: format!(
+            "Zipf {exponent}, get or insert{}, {threads} thread{plural}",
+            if making.steps == 0 { "" } else { ", 1 us of work per miss" }
+        ),
         about: format!(
             "{threads} thread{plural}; {} keys, capacity {}; ns over all threads; {rounds} rounds of {} ms",
             grouped(POPULATION),
@@ -85,12 +119,13 @@ pub(crate) fn mix(effort: Effort, exponent: f64, threads: usize) -> Row {
 fn entrant<S: Shared<u64> + 'static>(
     draws: &Rc<[u64]>,
     threads: usize,
+    making: Making,
     suffix: &str,
 ) -> (Entrant<'static>, Score) {
     let setup = Setup::evicting(CAPACITY);
     let mut subject = S::build(&setup);
     // One pass over the draws, so that the policy knows its keys.
-    get_or_insert(&subject, draws);
+    get_or_insert(&subject, draws, Making { steps: 0 });
     subject.settle();
     let score = Score::default();
     let total = Rc::clone(&score);
@@ -101,7 +136,7 @@ fn entrant<S: Shared<u64> + 'static>(
             together(threads, window(threads), |thread, turn, (lookups, hits): &mut (u64, u64)| {
                 // Each thread and each round goes through the draws from another place.
                 let first = (round * 31 + thread * 127 + turn) * STEP % DRAWS;
-                *hits += get_or_insert(&subject, &draws[first..first + STEP]);
+                *hits += get_or_insert(&subject, &draws[first..first + STEP], making);
                 *lookups += STEP as u64;
                 STEP
             });
@@ -123,7 +158,7 @@ fn entrant<S: Shared<u64> + 'static>(
 }
 
 /// How many of `keys` hit. The value of a key is its complement.
-fn get_or_insert<S: Shared<u64>>(subject: &S, keys: &[u64]) -> u64 {
+fn get_or_insert<S: Shared<u64>>(subject: &S, keys: &[u64], making: Making) -> u64 {
     let (mut hits, mut wrong) = (0, 0);
     for key in keys {
         match subject.get(key) {
@@ -131,7 +166,10 @@ fn get_or_insert<S: Shared<u64>>(subject: &S, keys: &[u64]) -> u64 {
                 hits += 1;
                 wrong |= value ^ !key;
             }
-            None => subject.insert(*key, !key),
+            None => {
+                black_box(making.run(*key));
+                subject.insert(*key, !key);
+            }
         }
     }
     assert_eq!(wrong, 0, "{} answers wrongly", S::NAME);
