@@ -43,7 +43,7 @@ impl Check {
         } else if bound.abs() < f64::EPSILON {
             Verdict::Missed(number(figure))
         } else {
-            Verdict::Missed(format!("{:.0} %", 100.0 * ((figure - bound) / bound).abs()))
+            Verdict::Missed(format!("{:.1} %", 100.0 * ((figure - bound) / bound).abs()))
         };
         Check {
             what: what.into(),
@@ -92,7 +92,7 @@ impl Check {
 }
 
 fn number(number: f64) -> String {
-    if number.abs() >= 100.0 { format!("{number:.0}") } else { format!("{number:.2}") }
+    if number.abs() >= 1000.0 { format!("{number:.0}") } else { format!("{number:.2}") }
 }
 
 /// A bound as its author wrote it.
@@ -108,9 +108,9 @@ mod tests {
     fn verdicts_say_by_how_much() {
         let verdict = |check: Check| check.cells()[3].clone();
         assert_eq!(verdict(Check::at_most("a", 1.7, 1.7)), "met");
-        assert_eq!(verdict(Check::at_most("a", 2.04, 1.7)), "missed: 20 %");
-        assert_eq!(verdict(Check::at_least("a", 0.9, 0.95)), "missed: 5 %");
-        assert_eq!(verdict(Check::at_least("a", -5.0, -4.0)), "missed: 25 %");
+        assert_eq!(verdict(Check::at_most("a", 2.04, 1.7)), "missed: 20.0 %");
+        assert_eq!(verdict(Check::at_least("a", 0.9, 0.95)), "missed: 5.3 %");
+        assert_eq!(verdict(Check::at_least("a", -5.0, -4.0)), "missed: 25.0 %");
         assert_eq!(verdict(Check::exactly("a", 0.004, 0.0)), "met");
         assert_eq!(verdict(Check::exactly("a", 1.01, 0.0)), "missed: 1.01");
         assert_eq!(verdict(Check::nobody("a", String::new(), &[String::from("b")])), "missed: b");

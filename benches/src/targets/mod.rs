@@ -62,7 +62,6 @@ const GROUPS: &[Group] = &[
     row("get-hit-drawn-1k-u64", timed::get_hit_small),
     row("get-hit-1m-u64", timed::get_hit_large),
     row("get-hit-1k-string", timed::get_hit_string),
-    row("get-hit-1m-string", timed::get_hit_string),
     row("hot-key-factors", timed::hot_key),
     row("replace-u64", timed::replace),
     row("churn-u64", timed::churn),
