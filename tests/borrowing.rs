@@ -6,9 +6,17 @@ use std::cell::RefCell;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, LazyLock, Mutex};
+use std::sync::{Arc, Barrier, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// One test of this process after another: a thread that is pinned, and not running, keeps the garbage of all, and where
+/// threads are many and cores few there is always one.
+fn alone() -> MutexGuard<'static, ()> {
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Counts how many of its kind are alive.
 #[derive(Clone)]
@@ -41,9 +49,9 @@ impl Drop for Token {
     }
 }
 
-/// Repeats `step` until `done`: other tests of this process may be pinned for a moment. False: it never was.
+/// Repeats `step` until `done`: threads of this test may be pinned for a moment. False: it never was.
 fn soon(mut step: impl FnMut(), done: impl Fn() -> bool) -> bool {
-    let give_up = PreciseClock.now().saturating_add(Duration::from_secs(10));
+    let give_up = PreciseClock.now().saturating_add(Duration::from_secs(30));
     loop {
         step();
         if done() {
@@ -69,6 +77,7 @@ impl Drop for Note<'_> {
 /// ends later, not by one that ended before.
 #[test]
 fn c1_values_that_borrow_are_dropped_before_what_they_borrow() {
+    let _alone = alone();
     let log = Mutex::new(Vec::new());
     let unrelated = Cache::new(10);
     {
@@ -217,17 +226,20 @@ fn guard_in_a_thread_local(key: u32, guard_first: bool) {
 
 #[test]
 fn c2_a_guard_in_a_thread_local_outlives_the_record() {
+    let _alone = alone();
     guard_in_a_thread_local(1, true);
 }
 
 #[test]
 fn c2_a_guard_in_a_thread_local_goes_before_the_record() {
+    let _alone = alone();
     guard_in_a_thread_local(2, false);
 }
 
 /// C2: many threads, one after another and at once, each of which ends with a guard in a thread-local.
 #[test]
 fn c2_records_of_ended_threads_are_used_again() {
+    let _alone = alone();
     for round in 0..20 {
         let threads: Vec<_> = (0..4)
             .map(|i| {
@@ -270,6 +282,7 @@ fn is_child(test: &str) -> bool {
 /// In a process of its own, because forgotten slots and pins are lost to the others.
 #[test]
 fn c5_forgotten_guards_and_pins_are_only_leaked() {
+    let _alone = alone();
     if !is_child("c5_forgotten_guards_and_pins_are_only_leaked") {
         return;
     }
@@ -409,6 +422,7 @@ fn m4_a_forked_process_waits_for_nobody() {
 /// H1: a guard keeps one entry, not the garbage of the process.
 #[test]
 fn h1_a_held_guard_retains_one_node_only() {
+    let _alone = alone();
     let (cache, alive) = (Cache::new(100), nobody());
     cache.insert(0, alive.one());
     cache.insert(1, alive.one());
@@ -437,6 +451,7 @@ fn h1_a_held_guard_retains_one_node_only() {
 /// H1: a ninth guard, and more, do what the first eight do.
 #[test]
 fn h1_more_guards_than_slots_hold_as_well() {
+    let _alone = alone();
     let (cache, alive) = (Cache::new(100), nobody());
     for key in 0..50 {
         cache.insert(key, alive.one());
@@ -459,6 +474,7 @@ fn h1_more_guards_than_slots_hold_as_well() {
 /// H1: an explicit pin does hold everything back, as documented; when it goes all is freed.
 #[test]
 fn h1_a_pin_holds_garbage_back_until_it_goes() {
+    let _alone = alone();
     let (cache, alive) = (Cache::new(100), nobody());
     let pin = cache.pin();
     for _ in 0..1000 {
@@ -475,6 +491,7 @@ fn h1_a_pin_holds_garbage_back_until_it_goes() {
 /// follows what is alive, by number and by weight.
 #[test]
 fn h8_garbage_is_bounded_whoever_made_it() {
+    let _alone = alone();
     let (cache, alive) =
         (Arc::new(Cache::builder().shards(one()).max_entries(10).build().unwrap()), nobody());
     let (stop, idle) = (Arc::new(Barrier::new(2)), Arc::new(Barrier::new(2)));
@@ -504,6 +521,7 @@ fn h8_garbage_is_bounded_whoever_made_it() {
 /// H8: garbage is measured by weight, too: a few heavy versions are as much as many light ones.
 #[test]
 fn h8_heavy_garbage_is_freed_sooner() {
+    let _alone = alone();
     let (light, heavy) = (nobody(), nobody());
     let weigher = |key: &u32, _: &Token| if *key < 10 { 10 << 20 } else { 1 };
     let cache = Cache::builder().shards(one()).max_weight(1 << 30).weigher(weigher).build().unwrap();
@@ -544,6 +562,7 @@ fn one() -> std::num::NonZeroUsize {
 
 #[test]
 fn handles_outlive_the_cache_and_its_threads() {
+    let _alone = alone();
     let alive = nobody();
     let handles: Vec<Handle<u32, Token>> = {
         let cache = Cache::new(10);
@@ -559,6 +578,7 @@ fn handles_outlive_the_cache_and_its_threads() {
 
 #[test]
 fn the_last_handle_yields_what_is_in_it() {
+    let _alone = alone();
     let cache = Cache::new(10);
     cache.insert(1, String::from("one"));
     let handle = cache.get_handle(&1).unwrap();
@@ -587,6 +607,7 @@ fn soon_some<T>(found: &mut Option<T>, mut attempt: impl FnMut() -> Option<T>) -
 /// What may cross threads, and what may not.
 #[test]
 fn threads_share_what_they_may() {
+    let _alone = alone();
     fn shared<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
     fn sent<T: Send>() {}
     shared::<Cache<String, Vec<u8>>>();

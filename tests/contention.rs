@@ -5,13 +5,13 @@
 
 mod common;
 
-use common::{Door, Polled, Release, SideBySide, message, until, watch};
+use common::{Door, HANG, Polled, Release, SideBySide, message, until, watch};
 use dogpile::time::{Clock, Instant, ManualClock};
 use dogpile::{Cache, CreateError, EntryState, Freshness, InsertOptions, Policy};
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Barrier, Mutex, mpsc};
+use std::sync::{Arc, Barrier, Condvar, Mutex, mpsc};
 use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
@@ -536,14 +536,33 @@ const OLDER: u64 = 1;
 const NEWER: u64 = 2;
 
 /// Where the two threads of a round are: each number is reached in order.
-struct Steps(AtomicU64);
+///
+/// Who waits looks for a moment first, so that both go on at once where there are two cores; and then sleeps, so that ten
+/// thousand rounds end soon where others want the cores, too.
+#[derive(Default)]
+struct Steps {
+    at: AtomicU64,
+    sleepers: Mutex<()>,
+    bell: Condvar,
+}
 
 impl Steps {
     fn reach(&self, step: u64) {
-        self.0.store(step, SeqCst);
+        self.at.store(step, SeqCst);
+        drop(self.sleepers.lock().unwrap());
+        self.bell.notify_all();
     }
     fn wait(&self, step: u64) {
-        until("the other thread", || self.0.load(SeqCst) >= step);
+        let is_reached = || self.at.load(SeqCst) >= step;
+        if (0..2000).any(|_| {
+            std::hint::spin_loop();
+            is_reached()
+        }) {
+            return;
+        }
+        let asleep = self.sleepers.lock().unwrap();
+        let (_awake, limit) = self.bell.wait_timeout_while(asleep, HANG, |()| !is_reached()).unwrap();
+        assert!(!limit.timed_out(), "hangs: the other thread");
     }
 }
 
@@ -552,7 +571,7 @@ impl Steps {
 fn wins(races: bool, create: fn(&Cache<u32, u64>, &dyn Fn() -> u64), newer: fn(&Cache<u32, u64>)) -> u64 {
     let builder = Cache::builder().max_entries(100).shards(std::num::NonZeroUsize::MIN);
     let cache = builder.policy(policy()).clock(ManualClock::new()).build().unwrap();
-    let steps = Steps(AtomicU64::new(0));
+    let steps = Steps::default();
     let mut wins = 0;
     thread::scope(|scope| {
         scope.spawn(|| {

@@ -5,6 +5,7 @@ use dogpile::gate::{AsyncJob, Job, Runner, Sleep, Timer};
 use dogpile::time::{Clock, PreciseClock};
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
+use std::io::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -25,7 +26,8 @@ pub(crate) fn watch() -> Watch {
     let (sender, ended) = mpsc::channel::<()>();
     thread::spawn(move || {
         if ended.recv_timeout(2 * HANG) == Err(mpsc::RecvTimeoutError::Timeout) {
-            eprintln!("{test} hangs");
+            // Not by `eprintln`, which the test harness keeps to itself.
+            let _ = writeln!(io::stderr(), "{test} hangs");
             std::process::abort();
         }
     });

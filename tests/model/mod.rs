@@ -1114,7 +1114,7 @@ impl<'c, K: Key, S: BuildHasher> Run<'c, K, S> {
         self.refs.clear();
         self.handles.clear();
         self.pin = None;
-        let give_up = PreciseClock.now().saturating_add(Duration::from_secs(5));
+        let give_up = PreciseClock.now().saturating_add(Duration::from_secs(60));
         while PreciseClock.now() < give_up {
             self.step(&Op::RunPending);
             let is_free = self.cache.stats().pending_reclaim == 0;
