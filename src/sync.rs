@@ -193,8 +193,8 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Declares the orderings of one protocol, by the names that its header's table uses.
 ///
-/// Each is a constant function. In loom builds it looks its name up in `DOGPILE_WEAKEN` (`slot.PUBLISH`) and drops
-/// to `Relaxed`: the models must then fail.
+/// Each is a constant function. In loom builds it looks its name up in `DOGPILE_WEAKEN` (`slot.PUBLISH`) and is weaker
+/// then: the models must then fail.
 macro_rules! orderings {
     ($room:ident: $($name:ident = $order:ident),+ $(,)?) => {
         #[allow(non_snake_case, dead_code)]
@@ -204,8 +204,8 @@ macro_rules! orderings {
                 #[inline(always)]
                 pub(super) fn $name() -> Ordering {
                     #[cfg(dogpile_loom)]
-                    if $crate::sync::weakened(concat!(stringify!($room), ".", stringify!($name))) {
-                        return Ordering::Relaxed;
+                    if let Some(weaker) = $crate::sync::weakened(concat!(stringify!($room), ".", stringify!($name))) {
+                        return weaker;
                     }
                     Ordering::$order
                 }
@@ -215,11 +215,18 @@ macro_rules! orderings {
 }
 pub(crate) use orderings;
 
-/// Whether this process was started to run with the named ordering weakened.
+/// What the named ordering is dropped to in this process, if it was started to run so: `slot.SWAP`, or `slot.SWAP=Release`
+/// for one that is more.
 #[cfg(dogpile_loom)]
-pub(crate) fn weakened(name: &str) -> bool {
+pub(crate) fn weakened(name: &str) -> Option<Ordering> {
     static WEAKENED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
-    WEAKENED.get_or_init(|| std::env::var("DOGPILE_WEAKEN").ok()).as_deref() == Some(name)
+    let weakened = WEAKENED.get_or_init(|| std::env::var("DOGPILE_WEAKEN").ok()).as_deref()?;
+    match weakened.strip_prefix(name)? {
+        "" => Some(Ordering::Relaxed),
+        "=Acquire" => Some(Ordering::Acquire),
+        "=Release" => Some(Ordering::Release),
+        _ => None,
+    }
 }
 
 // Statistics are not modelled: they decide nothing, and would only multiply the schedules that loom explores.
