@@ -127,6 +127,16 @@ pub(crate) use imp::*;
 /// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
 pub(crate) use std::sync::{Arc, LazyLock};
 
+/// A fence that comes after a read-modify-write of `of`. ThreadSanitizer knows no fences: for it, a load of that place.
+#[inline(always)]
+pub(crate) fn fence_after(of: &AtomicU32, order: Ordering) {
+    if cfg!(dogpile_tsan) {
+        of.load(order);
+    } else {
+        fence(order);
+    }
+}
+
 /// The number of threads that can run at once, 1 where the system does not say.
 pub(crate) fn parallelism() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)

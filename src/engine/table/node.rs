@@ -35,7 +35,7 @@
 
 use super::blocks;
 use crate::engine::reclaim::{Counted, Held, Shared};
-use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence, orderings};
+use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings};
 use crate::time::{Instant, decode, encode};
 use std::alloc::Layout;
 use std::any::Any;
@@ -539,9 +539,10 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
     }
 
     unsafe fn release(node: NonNull<Self>) {
-        // SAFETY: the caller's reference keeps the node alive up to here (N1).
-        if unsafe { node.as_ref() }.strong.fetch_sub(1, ord::RELEASE()) == 1 {
-            fence(ord::LAST());
+        // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
+        let strong = unsafe { &(*node.as_ptr()).strong };
+        if strong.fetch_sub(1, ord::RELEASE()) == 1 {
+            fence_after(strong, ord::LAST());
             // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST).
             unsafe { Self::destroy(node) };
         }
