@@ -24,11 +24,16 @@ use super::lib::{
     Cache, CacheBuilder, Compute, Handle, InsertOptions, Inserted, Pinned, RandomState, Ref, RemovalCause,
 };
 use hashing::{BadHash, Dice, Hashing};
+use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
+use std::future::Future as _;
 use std::hash::{BuildHasher, Hash};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// The cache under test.
@@ -40,7 +45,7 @@ pub(crate) trait Inspect {
 }
 
 /// Keys of the model are numbers; the cache's are made of them.
-pub(crate) trait Key: Eq + Hash + Send + Sync + 'static {
+pub(crate) trait Key: Clone + Eq + Hash + Send + Sync + 'static {
     fn of(number: u16) -> Self;
     fn number(&self) -> u16;
 }
@@ -234,6 +239,12 @@ pub(crate) enum Op {
         count: u16,
         weight: u32,
     },
+    /// Looks the value up, and makes it if it is not there.
+    Create {
+        key: u16,
+        weight: u32,
+        end: End,
+    },
     ComputeKeep {
         key: u16,
     },
@@ -316,6 +327,21 @@ pub(crate) enum Op {
     Unpin,
 }
 
+/// What becomes of a creation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Made,
+    Failed,
+    Panicked,
+    /// Its future is polled and dropped.
+    Dropped,
+    /// Its own key is removed meanwhile.
+    Removed,
+}
+
+const ENDS: [End; 8] =
+    [End::Made, End::Made, End::Made, End::Made, End::Failed, End::Panicked, End::Dropped, End::Removed];
+
 impl Op {
     /// An operation from any bytes. Smaller numbers are simpler operations.
     pub(crate) fn decode((kind, key, x, y): (u8, u16, u8, u8)) -> Self {
@@ -335,7 +361,8 @@ impl Op {
         let own = (x % 5 == 0).then_some(weight / 2);
         let pick = usize::from(x);
         match kind {
-            0..=39 => Self::Insert { key, weight, lifetime: spanned },
+            0..=24 => Self::Insert { key, weight, lifetime: spanned },
+            25..=39 => Self::Create { key, weight, end: ENDS[usize::from(y) % ENDS.len()] },
             40..=54 => Self::InsertWith { key, weight, ttl: spanned, own },
             55..=62 => Self::InsertIfAbsent { key, weight },
             63..=69 => Self::InsertIfAbsentWith { key, weight, ttl: spanned, own },
@@ -773,6 +800,7 @@ impl<'c, K: Key, S: BuildHasher> Run<'c, K, S> {
                 let value = self.value(self.key(key), weight, None);
                 self.insert_with(key, value, ttl, own, true);
             }
+            Op::Create { key, weight, end } => self.create(key, weight, end),
             Op::ComputeKeep { key } => {
                 let key = self.key(key);
                 let there = self.fresh(key).map(|entry| entry.version);
@@ -996,6 +1024,80 @@ impl<'c, K: Key, S: BuildHasher> Run<'c, K, S> {
     fn time_has_passed(&mut self) {
         if !self.config.has_listener {
             self.forget_expired();
+        }
+    }
+
+    fn create(&mut self, key: u16, weight: u32, end: End) {
+        let key = self.key(key);
+        let there = self.look_up(key);
+        let value = self.value(key, weight, None);
+        let entry = self.entry(&value, None, None);
+        let (cache, own) = (self.cache, K::of(key));
+        let called = Cell::new(false);
+        let make = || {
+            assert!(!called.replace(true), "a creator is called once");
+            value
+        };
+        let found = match end {
+            End::Made => Some(cache.get_or_create(&own, make).version),
+            End::Removed => {
+                let make = || {
+                    assert!(cache.remove(&own).is_none(), "there is nothing to remove");
+                    make()
+                };
+                Some(cache.get_or_create(&own, make).version)
+            }
+            End::Failed => {
+                let tried = cache.try_get_or_create(&own, || {
+                    drop(make());
+                    Err("no")
+                });
+                match tried {
+                    Ok(found) => Some(found.version),
+                    Err(error) => {
+                        assert_eq!(error.creator(), Some(&"no"));
+                        None
+                    }
+                }
+            }
+            End::Panicked => {
+                let call = || cache.get_or_create(&own, || resume_unwind(Box::new(make()))).version;
+                catch_unwind(AssertUnwindSafe(call)).ok()
+            }
+            End::Dropped => {
+                let make = async {
+                    let _half = make();
+                    std::future::pending().await
+                };
+                let mut future = pin!(cache.get_or_create_async(&own, make));
+                match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                    Poll::Ready(found) => Some(found.version),
+                    Poll::Pending => None,
+                }
+            }
+        };
+        assert_eq!(called.get(), there.is_none(), "what is there is not made");
+        let is_made = matches!(end, End::Made | End::Removed);
+        let expected = there.map(|there| there.version).or(is_made.then_some(entry.version));
+        assert_eq!(found, expected, "what is there, or what was made");
+        if there.is_some() {
+            self.settle(Vec::new(), None);
+        } else if end == End::Made && self.fits(&entry) {
+            self.put(key, entry);
+        } else if end == End::Made {
+            // Reported as replaced also if it had expired: the creation has taken its place, and comes to nothing itself.
+            self.tally.refused += 1;
+            let old = self.entries.remove(&key);
+            self.settle(
+                old.map(|old| (old.version, key, RemovalCause::Replaced)).into_iter().collect(),
+                None,
+            );
+        } else if end == End::Removed {
+            // What would not fit is refused before anybody looks whether the key is as it was.
+            self.tally.refused += u64::from(!self.fits(&entry));
+            self.take_out(key);
+        } else {
+            self.settle(Vec::new(), None);
         }
     }
 
