@@ -2,6 +2,7 @@
 #![cfg(dogpile_loom)]
 
 use dogpile_loom_tests::{Census, Living, Put, Still, check, done, go, hash};
+use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 
 /// I1: of two threads that insert one key, one adds it, and one entry stays.
@@ -207,5 +208,23 @@ fn h5_a_hollow_bucket_fills_again() {
             assert!(engine.get(hash(0, key, 0), key).is_some(), "{key} is there");
         }
         engine.validate();
+    });
+}
+
+/// `UNLINK`: who finds a key gone sees what was done before it was removed.
+#[test]
+fn i3_a_key_that_is_gone_tells_of_what_came_before() {
+    check("i3_a_key_that_is_gone_tells_of_what_came_before", None, || {
+        let census = Census::new();
+        let shared = Arc::new((Still::unbounded(4), AtomicUsize::new(0)));
+        shared.0.insert(hash(0, 1, 0), 7, census.value(1));
+        let reader = go(&shared, |(engine, before)| {
+            if engine.get_in(hash(0, 1, 0), 7, |_| ()).is_none() {
+                assert_eq!(before.load(Ordering::Relaxed), 1, "what was done before");
+            }
+        });
+        shared.1.store(1, Ordering::Relaxed);
+        assert!(shared.0.remove(hash(0, 1, 0), 7).is_some());
+        done(reader);
     });
 }
