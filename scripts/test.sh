@@ -11,6 +11,7 @@ target=${CARGO_TARGET_DIR:-$PWD/target}
 host=$(rustc -vV | sed -n 's/^host: //p')
 failed=()
 skipped=()
+unable=()
 times=()
 
 # stage NAME COMMAND...: runs it, and notes how long it took.
@@ -32,6 +33,11 @@ skip() {
     skipped+=("$1: $2")
 }
 
+# cannot NAME WHY: as `skip`, where not every toolchain can, and CI is content.
+cannot() {
+    unable+=("$1: $2")
+}
+
 # have_command NAME PACKAGE: there is such a command, or apt can install it.
 have_command() {
     command -v "$1" >/dev/null && return
@@ -50,57 +56,7 @@ have_nightly() {
     rustc +nightly --version >/dev/null 2>&1
 }
 
-have_cargo_fuzz() {
-    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --quiet
-}
-
-each_feature() {
-    local features
-    features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | grep -oE '^[a-z_]+' | grep -vx default)
-    cargo check -p dogpile --locked --no-default-features || return
-    for feature in $features; do
-        echo "feature $feature"
-        cargo check -p dogpile --locked --no-default-features --features "$feature" || return
-    done
-    cargo check -p dogpile --locked --all-features
-}
-
-docs() {
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features --locked -p dogpile -p dogpile-macros
-}
-
-models() {
-    RUSTFLAGS="--cfg dogpile_loom" CARGO_TARGET_DIR="$target/loom" \
-        cargo run -p dogpile-loom-tests --release --locked --bin mutants
-}
-
-fuzz() {
-    local targets count
-    targets=$(cargo +nightly fuzz list) || return
-    count=$(wc -w <<<"$targets")
-    for fuzz_target in $targets; do
-        cargo +nightly fuzz run "$fuzz_target" --target-dir "$target/fuzz" -- \
-            -max_total_time=$((FUZZ_SECONDS / count)) -rss_limit_mb=2048 -print_final_stats=1 2>&1 |
-            grep -vE '^(#|INFO)' || true
-        [ "${PIPESTATUS[0]}" -eq 0 ] || return 1
-    done
-}
-
-# asan OPTIONS TARGETS...: runs tests under the address sanitizer.
-asan() {
-    local options=$1
-    shift
-    ASAN_OPTIONS=$options RUSTFLAGS="-Zsanitizer=address" CARGO_TARGET_DIR="$target/asan" \
-        cargo +nightly test -p dogpile --locked --all-features --target "$host" "$@"
-}
-
-sanitizer() {
-    asan detect_leaks=1 --test stress --test borrowing --test capacity --test expiry --test iteration || return
-    # These leak on purpose: what a stopped writer left, payloads of panics that nobody may drop, futures that are forgotten.
-    asan detect_leaks=0 --lib --test hostile --test follows_model --test creating --test gate_alone --test tasks
-}
-
-# schedules COMMAND: `short` with the tests, `long` for all that there is to see.
+have_cargo_# schedules COMMAND: `short` with the tests, `long` for all that there is to see.
 schedules() {
     RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
         cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
@@ -117,6 +73,11 @@ single_flight() {
     cargo run -p dogpile-benches --release --locked -- single-flight
 }
 
+# Whether memory grows takes longer to see: ten minutes, without arguments.
+soak() {
+    cargo run -p dogpile-benches --release --locked --bin soak -- --seconds 20 --growth 100
+}
+
 instructions() {
     cargo run -p dogpile-benches --release --locked -- instructions --check
 }
@@ -131,25 +92,33 @@ stage "tests" cargo test --locked --all-features
 stage "tests on the second backend" second_backend
 stage "an example" cargo run --quiet --locked --example guard_a_file
 stage "models and mutants" models
+stage "weakened orderings" weakened
 stage "schedules and histories" schedules short
 stage "bugs planted in schedules" schedules planted
 stage "single flight beside the peers" single_flight
+stage "soak, 20 s" soak
 if have_command valgrind valgrind && have_command objdump binutils; then
     stage "instruction counts" instructions
 else
     skip "instruction counts" "valgrind and objdump are needed: apt-get install valgrind binutils"
 fi
 if have_nightly; then
-    stage "address sanitizer" sanitizer
+    stage "address sanitizer" scripts/sanitize.sh tests
+    if scripts/sanitize.sh has-thread; then
+        stage "thread sanitizer" scripts/sanitize.sh thread 12
+    else
+        cannot "thread sanitizer" "the standard library's source is needed: rustup component add rust-src --toolchain nightly"
+    fi
     if ! have_command g++ g++; then
         skip "fuzzing" "a C++ compiler is needed: apt-get install g++"
     elif ! have_cargo_fuzz; then
         skip "fuzzing" "cargo-fuzz is needed: cargo install cargo-fuzz --locked"
     else
-        stage "fuzzing, $FUZZ_SECONDS s" fuzz
+        stage "fuzzing, $FUZZ_SECONDS s" scripts/fuzz.sh "$FUZZ_SECONDS"
     fi
 else
     skip "address sanitizer" "a nightly toolchain is needed: rustup toolchain install nightly"
+    cannot "thread sanitizer" "a nightly toolchain is needed: rustup toolchain install nightly"
     skip "fuzzing" "a nightly toolchain is needed: rustup toolchain install nightly"
 fi
 
@@ -158,8 +127,9 @@ echo "=== time for each stage"
 printf '%s\n' "${times[@]}"
 printf '%5d s  in all\n' "$SECONDS"
 echo
-echo "did not run: ${#skipped[@]}"
+echo "did not run: $((${#skipped[@]} + ${#unable[@]}))"
 [ ${#skipped[@]} -eq 0 ] || printf '  %s\n' "${skipped[@]}"
+[ ${#unable[@]} -eq 0 ] || printf '  %s\n' "${unable[@]}"
 if [ ${#failed[@]} -gt 0 ]; then
     echo "failed: ${#failed[@]}"
     printf '  %s\n' "${failed[@]}"
