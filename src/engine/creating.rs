@@ -137,6 +137,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         mut entry: Draft<K, V>,
     ) -> (Result<Handle<K, V>, Draft<K, V>>, Rest<K, V>) {
         let i = self.number(hash);
+        entry.start_at(self.shards[i].now());
         let mut settling = Settling::new(self);
         let stored = {
             let pin = R::pin();

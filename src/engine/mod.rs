@@ -194,12 +194,13 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     /// Counts a use of an entry that was found, unless it has expired.
     #[inline]
-    fn is_hit(&self, node: &CachedValue<K, V>) -> bool {
+    fn is_hit(&self, shard: &Shard<K, V, R>, node: &CachedValue<K, V>) -> bool {
         if !node.is_timeless() && !self.is_in_time(node) {
             self.counters.count(Event::Miss);
             return false;
         }
         node.reuse_again();
+        node.stamp_use(shard.now());
         self.counters.count(Event::Hit);
         true
     }
@@ -219,8 +220,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     #[inline]
     pub(crate) fn get(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
-        match self.shard(hash).index.hold(hash, eq) {
-            Some(held) => self.is_hit(&held.shared()).then_some(held),
+        let shard = self.shard(hash);
+        match shard.index.hold(hash, eq) {
+            Some(held) => self.is_hit(shard, &held.shared()).then_some(held),
             None => {
                 self.counters.count(Event::Miss);
                 None
@@ -236,8 +238,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         eq: impl Fn(&K) -> bool,
         pin: &'p R::Pin,
     ) -> Option<Shared<'p, CachedValue<K, V>>> {
-        match self.shard(hash).index.find(hash, eq, pin) {
-            Some(node) => self.is_hit(&node).then_some(node),
+        let shard = self.shard(hash);
+        match shard.index.find(hash, eq, pin) {
+            Some(node) => self.is_hit(shard, &node).then_some(node),
             None => {
                 self.counters.count(Event::Miss);
                 None
@@ -309,7 +312,9 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     fn entry(&self, hash: u64, key: K, value: V, ttl: Option<Duration>, weight: Option<u32>) -> Draft<K, V> {
         let weight = self.weigh(&key, &value, weight);
         let span = ttl.or_else(|| self.lifetimes.span(&key, &value, None));
-        Draft::new(hash, key, value, &self.lifetimes.terms(weight, span))
+        let entry = Draft::new(hash, key, value, &self.lifetimes.terms(weight, span));
+        entry.start_at(self.shard(hash).now());
+        entry
     }
 
     fn fits(&self, entry: &CachedValue<K, V>) -> bool {

@@ -12,17 +12,21 @@
 //! - **S1, one order of locks.** A policy's mutex, then the pool's. Never two policies at once.
 #![forbid(unsafe_code)]
 
-use super::policy::{Fate, Policy, S3Fifo, Token, Verdict};
+use super::policy::{Fate, Policy, ReuseInterval, Token, Verdict};
 use super::reclaim::Reclaim;
 use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked};
 use super::{Engine, RemovalCause, Settling};
-use crate::sync::{Mutex, lock};
+use crate::sync::{AtomicU16, Mutex, Ordering, lock};
 use crate::time::Instant;
+use crossbeam_utils::CachePadded;
 
 pub(crate) struct Shard<K, V, R: Reclaim> {
     pub(super) index: Index<K, V, R>,
     /// Taken by writers of new keys and by maintenance, never by readers. No user code runs under it.
-    pub(super) policy: Mutex<S3Fifo>,
+    pub(super) policy: Mutex<ReuseInterval>,
+    /// The policy's clock, which readers stamp uses with. Written once in some hundred new keys (1/64 of the room), so
+    /// it is not beside the mutex.
+    clock: CachePadded<AtomicU16>,
 }
 
 /// For whom room is made.
@@ -49,7 +53,13 @@ const CHECKED: usize = 4;
 
 impl<K, V, R: Reclaim> Shard<K, V, R> {
     pub(super) fn new(index: Index<K, V, R>) -> Self {
-        Self { index, policy: Mutex::new(S3Fifo::default()) }
+        Self { index, policy: Mutex::default(), clock: CachePadded::new(AtomicU16::new(0)) }
+    }
+
+    /// The policy's time. Relaxed: it is a number, and what it is compared with is a hint too.
+    #[inline]
+    pub(super) fn now(&self) -> u16 {
+        self.clock.load(Ordering::Relaxed)
     }
 }
 
@@ -75,12 +85,24 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let mut evicted = false;
         {
             let mut policy = lock(&shard.policy);
+            if let Sake::Newcomer(token) = sake {
+                let room = self.room(i, &policy);
+                policy.arrive(token, room);
+                if policy.now() != shard.now() {
+                    shard.clock.store(policy.now(), Ordering::Relaxed);
+                }
+            }
             while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {
                 evicted = true;
             }
             if let Sake::Newcomer(token) = sake {
-                let room = self.room(i, &policy);
-                policy.admit(token, room);
+                let reuse = policy.admit();
+                if reuse > 0
+                    && let Located::Occupied(entry) =
+                        shard.index.locate_ticket(token.hash(), token.ticket(), pin)
+                {
+                    entry.node().set_reuse(reuse);
+                }
             }
             self.drop_stale_tokens(i, &mut policy, pin);
         }
@@ -118,7 +140,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// How many entries the shard has room for, as far as its policy should know.
-    fn room(&self, i: usize, policy: &S3Fifo) -> usize {
+    fn room(&self, i: usize, policy: &ReuseInterval) -> usize {
         match &self.pool {
             Some(pool) if self.weigher.is_none() => usize::try_from(pool.budget(i)).unwrap_or(usize::MAX),
             // Entries of unknown weight: as many as there are.
@@ -130,7 +152,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     fn evict<'p>(
         &'p self,
         i: usize,
-        policy: &mut S3Fifo,
+        policy: &mut ReuseInterval,
         sake: Sake,
         now: Option<Instant>,
         pin: &'p R::Pin,
@@ -150,9 +172,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                         let node = entry.node();
                         let expired = now.is_some_and(|now: Instant| self.lifetimes.is_over(&node, now));
                         if !expired && sake == Sake::Replaced(token) {
-                            // As if it were in the most use, so that it is queued again behind the others.
-                            let verdict = policy.judge(candidate, MOST_REUSE);
-                            debug_assert!(matches!(verdict, Verdict::Keep { .. }), "the most used are kept");
+                            policy.settle(candidate, Fate::Taken);
                             spared += 1;
                             if spared > MOST_REUSE {
                                 // It has come round more often than any other is kept: there is no other.
@@ -160,13 +180,17 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             }
                             break;
                         }
-                        if !expired
-                            && kept < JUDGED
-                            && let Verdict::Keep { reuse } = policy.judge(candidate, node.reuse())
-                        {
-                            node.set_reuse(reuse);
-                            kept += 1;
-                            break;
+                        let uses = node.uses();
+                        if !expired && kept < JUDGED {
+                            match policy.judge(candidate, uses) {
+                                Verdict::Evict => {}
+                                Verdict::Wait => break,
+                                Verdict::Keep { reuse } => {
+                                    node.set_reuse(reuse);
+                                    kept += 1;
+                                    break;
+                                }
+                            }
                         }
                         let eviction = if taken < most_taken {
                             entry.evict()
@@ -178,7 +202,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 let cause =
                                     if expired { RemovalCause::Expired } else { RemovalCause::Evicted };
                                 settling.note(i, unlinked, cause, pin);
-                                if expired { Fate::Expired } else { Fate::Evicted }
+                                if expired { Fate::Expired } else { Fate::Evicted { stamp: uses.stamp } }
                             }
                             Eviction::Taken => {
                                 taken += 1;
@@ -191,7 +215,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 };
                 policy.settle(candidate, fate);
                 match fate {
-                    Fate::Evicted | Fate::Expired => return true,
+                    Fate::Evicted { .. } | Fate::Expired => return true,
                     Fate::Busy => busy += 1,
                     Fate::Stale | Fate::Taken => {}
                 }
@@ -205,7 +229,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Removals leave tokens behind. While more than half are stale, each insertion looks a few up.
-    fn drop_stale_tokens(&self, i: usize, policy: &mut S3Fifo, pin: &R::Pin) {
+    fn drop_stale_tokens(&self, i: usize, policy: &mut ReuseInterval, pin: &R::Pin) {
         let index = &self.shards[i].index;
         if policy.len() as u64 > 2 * index.generation(pin).entries() + 64 {
             policy.check(CHECKED, |token| {

@@ -144,7 +144,6 @@ fn h4_an_entry_that_is_made_anew_is_not_evicted_in_whatever_queue_it_stands() {
 
 /// And where nearly all are being made anew, and the few others stand in the small queue, below its share.
 #[test]
-#[ignore = "bug: H4: an entry that is made anew is evicted while there are others, if those are all in the queue whose turn it is not"]
 fn h4_entries_that_are_made_anew_are_not_evicted_while_there_is_another() {
     let _watch = watch();
     let (cache, clock) = bounded(32);

@@ -12,7 +12,7 @@
 //!
 //! # Layout
 //! ```text
-//! | idle 8 | weight 4 | cost 2 | span 2 |  strong 4 | ticket 2 | marks 1 | gate 1 | hash 4 | spare 4 | expiry 8 | key | body |
+//! | idle 8 | weight 4 | cost 2 | span 2 |  strong 4 | ticket 2 | marks 1 | gate 1 | hash 4 | seen 4 | expiry 8 | key | body |
 //!  `---- extras, if `marks` says so ----' `- the node begins here
 //! ```
 //! Of the hash a node keeps the 32 bits that choose bucket and tag. Extras stand before the node in the same block: an
@@ -30,10 +30,12 @@
 //! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
 //!
 //! `CLAIM` (compare-exchange of the gate byte by the evictor) and `UNCLAIM` are `Relaxed`: of the evictor and whoever wants
-//! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: uses and `ticket` are hints of the eviction policy; a deadline decides by
+//! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: uses, `seen` and `ticket` are hints of the eviction policy, and a store of `seen` that comes late
+//! is one of a whole stamp and its interval; a deadline decides by
 //! its own value only, and travels to no other location.
 
 use super::blocks;
+use crate::engine::policy::Uses;
 use crate::engine::reclaim::{Counted, Held, Shared};
 use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings};
 use crate::time::{Instant, decode, encode};
@@ -116,8 +118,8 @@ pub struct CachedValue<K, V> {
     marks: AtomicU8,
     gate: AtomicU8,
     hash: u32,
-    /// The policy's.
-    spare: AtomicU32,
+    /// The policy's: the tick of the last stamped use, below the ticks between the last two.
+    seen: AtomicU32,
     expiry: AtomicU64,
     key: K,
     body: Body<V>,
@@ -223,7 +225,7 @@ impl<K, V> Draft<K, V> {
             marks: AtomicU8::new((kind as u8) << KIND_SHIFT | if roomy { ROOMY } else { 0 }),
             gate: AtomicU8::new(gate),
             hash: hash as u32,
-            spare: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
             expiry: AtomicU64::new(expiry),
             key,
             body,
@@ -488,6 +490,36 @@ impl<K, V> CachedValue<K, V> {
     #[inline]
     pub(crate) fn reuse(&self) -> u8 {
         self.marks.load(Ordering::Relaxed) & USES
+    }
+
+    /// Stamps a use, if the last stamp is old enough. Two that stamp at once: one is lost.
+    #[inline]
+    pub(crate) fn stamp_use(&self, now: u16) {
+        let stamp = self.seen.load(Ordering::Relaxed) as u16;
+        if Uses::is_due(stamp, now) {
+            let interval = now.wrapping_sub(stamp);
+            self.seen.store(u32::from(interval) << 16 | u32::from(now), Ordering::Relaxed);
+        }
+    }
+
+    /// The first stamp, before anybody else sees the node.
+    #[inline]
+    pub(crate) fn start_at(&self, now: u16) {
+        self.seen.store(now.into(), Ordering::Relaxed);
+    }
+
+    /// What the eviction policy wants to know.
+    #[inline]
+    pub(crate) fn uses(&self) -> Uses {
+        let seen = self.seen.load(Ordering::Relaxed);
+        Uses { count: self.reuse(), stamp: seen as u16, interval: (seen >> 16) as u16 }
+    }
+
+    /// A newer version stays in the policy's books as this one is there.
+    #[inline]
+    pub(crate) fn hand_on_uses(&self, newer: &Self) {
+        newer.set_reuse(self.reuse());
+        newer.seen.store(self.seen.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     #[inline]

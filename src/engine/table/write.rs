@@ -121,9 +121,10 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         let generation = self.table.generation();
         let is_newcomer = self.node.kind() == NodeKind::Pending;
         let ticket = if is_newcomer { generation.enter() } else { self.node.ticket() };
-        // A newer version stays in the eviction policy's books where this one is.
         newer.set_ticket(ticket);
-        newer.set_reuse(self.node.reuse());
+        if !is_newcomer {
+            self.node.hand_on_uses(&newer);
+        }
         let is_error = newer.kind() == NodeKind::Error;
         if is_error {
             generation.add_errors(1);
