@@ -397,6 +397,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         let mut taken = None;
         let mut settling = Settling::new(self);
         let i = self.number(hash);
+        self.shards[i].prefetch_policy(hash);
         let put = {
             let pin = R::pin();
             let fits = self.fits(&entry);

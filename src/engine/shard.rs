@@ -12,11 +12,11 @@
 //! - **S1, one order of locks.** A policy's mutex, then the pool's. Never two policies at once.
 #![forbid(unsafe_code)]
 
-use super::policy::{Fate, Policy, ReuseInterval, Token, Verdict};
+use super::policy::{Fate, Lines, Policy, ReuseInterval, Token, Verdict};
 use super::reclaim::Reclaim;
-use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked};
+use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked, prefetch};
 use super::{Engine, RemovalCause, Settling};
-use crate::sync::{AtomicU16, Mutex, Ordering, lock};
+use crate::sync::{AtomicU16, AtomicUsize, Mutex, Ordering, lock};
 use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 
@@ -24,9 +24,18 @@ pub(crate) struct Shard<K, V, R: Reclaim> {
     pub(super) index: Index<K, V, R>,
     /// Taken by writers of new keys and by maintenance, never by readers. No user code runs under it.
     pub(super) policy: Mutex<ReuseInterval>,
-    /// The policy's clock, which readers stamp uses with. Written once in some hundred new keys (1/64 of the room), so
-    /// it is not beside the mutex.
-    clock: CachePadded<AtomicU16>,
+    /// Written once for each tick of the policy's, so it is not beside the mutex.
+    signals: CachePadded<Signals>,
+}
+
+/// What a policy tells those who don't hold its mutex. All `Relaxed`: numbers, compared with hints, or prefetched.
+#[derive(Default)]
+struct Signals {
+    /// The clock, which readers stamp uses with.
+    now: AtomicU16,
+    /// Its `Lines`.
+    begin: AtomicUsize,
+    count: AtomicUsize,
 }
 
 /// For whom room is made.
@@ -53,13 +62,31 @@ const CHECKED: usize = 4;
 
 impl<K, V, R: Reclaim> Shard<K, V, R> {
     pub(super) fn new(index: Index<K, V, R>) -> Self {
-        Self { index, policy: Mutex::default(), clock: CachePadded::new(AtomicU16::new(0)) }
+        Self { index, policy: Mutex::default(), signals: CachePadded::default() }
     }
 
-    /// The policy's time. Relaxed: it is a number, and what it is compared with is a hint too.
+    /// The policy's time.
     #[inline]
     pub(super) fn now(&self) -> u16 {
-        self.clock.load(Ordering::Relaxed)
+        self.signals.now.load(Ordering::Relaxed)
+    }
+
+    /// Asks the processor for what the policy will read if `hash` proves to be a new key's.
+    #[inline]
+    pub(super) fn prefetch_policy(&self, hash: u64) {
+        let begin = self.signals.begin.load(Ordering::Relaxed);
+        if begin != 0 {
+            prefetch(Lines { begin, count: self.signals.count.load(Ordering::Relaxed) }.of(hash));
+        }
+    }
+
+    fn signal(&self, policy: &ReuseInterval) {
+        if policy.now() != self.now() {
+            let Lines { begin, count } = policy.lines();
+            self.signals.now.store(policy.now(), Ordering::Relaxed);
+            self.signals.begin.store(begin, Ordering::Relaxed);
+            self.signals.count.store(count, Ordering::Relaxed);
+        }
     }
 }
 
@@ -88,12 +115,17 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             if let Sake::Newcomer(token) = sake {
                 let room = self.room(i, &policy);
                 policy.arrive(token, room);
-                if policy.now() != shard.now() {
-                    shard.clock.store(policy.now(), Ordering::Relaxed);
-                }
+                shard.signal(&policy);
             }
+            let mut ahead = None;
             while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {
+                ahead = Some(policy.ahead());
                 evicted = true;
+            }
+            if let Some([next, second]) = ahead {
+                // For the next newcomer's room.
+                next.inspect(|token| shard.index.prefetch_node(token.hash(), pin));
+                second.inspect(|token| shard.index.prefetch_bucket(token.hash(), pin));
             }
             if let Sake::Newcomer(token) = sake {
                 let reuse = policy.admit();

@@ -214,7 +214,11 @@ fn remembered_errors_can_be_evicted() {
     }
     assert_eq!((cache.len(), (0..1000).filter(|key| failed(*key)).count()), (8, 0));
     let evicted = inserted - 8;
-    assert_eq!((heard.load(SeqCst) as u64, cache.stats().evicted), (evicted, evicted), "errors are not counted");
+    assert_eq!(
+        (heard.load(SeqCst) as u64, cache.stats().evicted),
+        (evicted, evicted),
+        "errors are not counted"
+    );
     assert!(cache.capacity() == Some(8) && cache.weight() == 8);
 }
 

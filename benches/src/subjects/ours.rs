@@ -23,7 +23,7 @@ fn build<K: Key>(setup: &Setup) -> Cache<K> {
 
 fn settings<K: Key>(setup: &Setup) -> String {
     let bound = match setup.capacity {
-        Some(_) => "S3-FIFO",
+        Some(_) => "reuse intervals",
         None => "unbounded",
     };
     format!("{bound}, {} shards", build::<K>(setup).shards())

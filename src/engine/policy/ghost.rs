@@ -64,7 +64,8 @@ pub(super) struct Ghost {
     cells: Vec<u32>,
     /// The first cell that begins a line of the processor's.
     begin: usize,
-    lines: usize,
+    /// Lines.
+    count: usize,
     /// Evictions in a unit.
     unit: usize,
     /// Units for which a return is soon.
@@ -73,29 +74,53 @@ pub(super) struct Ghost {
     left: [Meter; 2],
 }
 
+/// Where a ghost's lines are, for who wants to prefetch one without the policy's lock. What it says may be out of date.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Lines {
+    /// The address of the first; 0: there are none.
+    pub(crate) begin: usize,
+    pub(crate) count: usize,
+}
+
+impl Lines {
+    /// The address of the line that a key has: to be prefetched, not to be read.
+    #[inline]
+    pub(crate) fn of(self, hash: u64) -> *const u32 {
+        std::ptr::without_provenance(self.begin + line_number(hash, self.count) * size_of::<[u32; WAYS]>())
+    }
+}
+
+/// The hash's bits, as far as a token has them, spread: some of the 48 chose the shard.
+#[inline]
+fn spread(hash: u64) -> u64 {
+    (hash & ((1 << 48) - 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+#[inline]
+fn line_number(hash: u64, count: usize) -> usize {
+    (((spread(hash) >> 32) * count as u64) >> 32) as usize
+}
+
 impl Ghost {
     pub(super) fn with_room(room: usize) -> Self {
-        let lines = (room * 5 / 2).div_ceil(WAYS).max(1);
+        let count = (room * 5 / 2).div_ceil(WAYS).max(1);
         // Zeroed pages come from the system untouched, but not at a multiple of 64.
-        let cells = vec![0; (lines + 1) * WAYS];
+        let cells = vec![0; (count + 1) * WAYS];
         let begin = cells.as_ptr().align_offset(64).min(WAYS);
         let unit = room.div_ceil(PARTS).max(1);
         let soon = SOON.min((room / 5 / unit) as u32).max(1);
-        Self { cells, begin, lines, unit, soon, left: Default::default() }
+        Self { cells, begin, count, unit, soon, left: Default::default() }
     }
 
     pub(super) fn is_made(&self) -> bool {
-        self.lines > 0
+        self.count > 0
     }
 
     /// Where the key's line begins, and its fingerprint, in place.
     #[inline]
     fn place(&self, hash: u64) -> (usize, u32) {
-        // A token knows 48 bits, of which some chose the shard.
-        let spread = (hash & ((1 << 48) - 1)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let line = ((spread >> 32) * self.lines as u64) >> 32;
-        let fingerprint = (spread as u32 >> FINGERPRINT_SHIFT).max(1) << FINGERPRINT_SHIFT;
-        (self.begin + line as usize * WAYS, fingerprint)
+        let fingerprint = (spread(hash) as u32 >> FINGERPRINT_SHIFT).max(1) << FINGERPRINT_SHIFT;
+        (self.begin + line_number(hash, self.count) * WAYS, fingerprint)
     }
 
     #[inline]
@@ -104,10 +129,9 @@ impl Ghost {
         line.try_into().expect("a line has sixteen cells")
     }
 
-    /// Asks for the line that `hash` will touch.
-    #[inline]
-    pub(super) fn line_of(&self, hash: u64) -> Option<*const u32> {
-        self.cells.get(self.place(hash).0).map(std::ptr::from_ref)
+    pub(super) fn lines(&self) -> Lines {
+        let begin = self.cells.get(self.begin).map_or(0, |cell| std::ptr::from_ref(cell).addr());
+        Lines { begin, count: self.count }
     }
 
     /// Notes that a key was evicted, which was last used at tick `stamp`.
@@ -194,7 +218,7 @@ mod tests {
             assert!(latest * 100 >= room * 98, "{latest} of the latest {room}");
             let old = count(0, total - 5 * room as u64, &mut ghost);
             assert!(old * 100 <= room * 10, "{old} that left more than 5 rooms ago, at room {room}");
-            assert_eq!(ghost.cells.len(), (ghost.lines + 1) * WAYS, "G2");
+            assert_eq!(ghost.cells.len(), (ghost.count + 1) * WAYS, "G2");
         }
     }
 
@@ -213,7 +237,7 @@ mod tests {
     #[test]
     fn what_comes_back_leaves_its_place_to_an_older_one() {
         let mut ghost = Ghost::with_room(6);
-        assert_eq!(ghost.lines, 1);
+        assert_eq!(ghost.count, 1);
         (0..16).for_each(|i| ghost.add(hash(i), true, 0, 0));
         assert!(ghost.take(hash(9), 0).is_some() && ghost.take(hash(15), 0).is_some());
         (16..18).for_each(|i| ghost.add(hash(i), true, 0, 0));
@@ -265,12 +289,18 @@ mod tests {
     #[test]
     fn lines_are_lines_of_the_processor() {
         for room in [8, 100, 10_000, 1_000_000] {
-            let ghost = Ghost::with_room(room);
+            let mut ghost = Ghost::with_room(room);
             for i in 0..1000 {
-                let at = ghost.line_of(hash(i)).expect("there is a ghost");
-                assert!(at.addr() % 64 == 0 || cfg!(miri), "a look-up touches one line");
+                let at = ghost.lines().of(hash(i));
+                assert!(at.addr().is_multiple_of(64) || cfg!(miri), "a look-up touches one line");
+                let begin = ghost.place(hash(i)).0;
+                assert_eq!(
+                    ghost.line(begin).as_ptr().addr(),
+                    at.addr(),
+                    "and that is the one that is prefetched"
+                );
             }
         }
-        assert_eq!(Ghost::default().line_of(7), None);
+        assert_eq!(Ghost::default().lines().of(7).addr(), 0);
     }
 }

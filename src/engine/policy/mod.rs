@@ -17,6 +17,7 @@ mod ghost;
 mod queue;
 mod reuse_interval;
 
+pub(crate) use ghost::Lines;
 pub(crate) use reuse_interval::ReuseInterval;
 
 /// The low 48 bits of an entry's hash, and its ticket.
@@ -125,8 +126,8 @@ pub(crate) trait Policy: Send {
     /// The tokens that will probably be asked for first and second, so that what they lead to can be prefetched.
     fn ahead(&self) -> [Option<Token>; 2];
 
-    /// The address that `arrive` will read for a key, if there is one.
-    fn line_of(&self, hash: u64) -> Option<*const u32>;
+    /// Where `arrive` will read.
+    fn lines(&self) -> Lines;
 
     /// How many tokens are queued.
     fn len(&self) -> usize;

@@ -148,7 +148,8 @@ mod tests {
     fn a_queue_of_steady_length_keeps_its_blocks() {
         let mut queue = Queue::default();
         (0..1000).for_each(|i| queue.push(Token::new(i, 0)));
-        let blocks = |queue: &Queue| queue.unchecked.blocks.len() + usize::from(queue.unchecked.spare.is_some());
+        let blocks =
+            |queue: &Queue| queue.unchecked.blocks.len() + usize::from(queue.unchecked.spare.is_some());
         let before = blocks(&queue);
         for i in 1000..5000 {
             queue.push(Token::new(i, 0));

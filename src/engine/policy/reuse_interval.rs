@@ -39,7 +39,7 @@
 
 use super::ghost::{Ghost, Returned};
 use super::queue::Queue;
-use super::{Fate, Policy, Token, Uses, Verdict};
+use super::{Fate, Lines, Policy, Token, Uses, Verdict};
 
 /// Ticks in as many new keys as there is room for entries.
 const TICKS: usize = 64;
@@ -356,8 +356,8 @@ impl Policy for ReuseInterval {
         [queue.get(0), queue.get(1)]
     }
 
-    fn line_of(&self, hash: u64) -> Option<*const u32> {
-        self.ghost.line_of(hash)
+    fn lines(&self) -> Lines {
+        self.ghost.lines()
     }
 
     fn len(&self) -> usize {
@@ -376,5 +376,213 @@ impl Policy for ReuseInterval {
     fn clear(&mut self) {
         // The clock goes on: readers have seen it.
         *self = Self { tick: self.tick, ..Self::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// A shard's part: entries with their uses, and what `Engine::make_room` does with the policy.
+    #[derive(Default)]
+    struct Shard {
+        policy: ReuseInterval,
+        entries: HashMap<u64, Uses>,
+        hits: u64,
+    }
+
+    fn token(key: u64) -> Token {
+        // Well spread, as hashes are.
+        Token::new(key.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 16, 0)
+    }
+
+    impl Shard {
+        fn request(&mut self, key: u64, room: usize) {
+            let now = self.policy.now();
+            if let Some(uses) = self.entries.get_mut(&token(key).hash()) {
+                self.hits += 1;
+                uses.count = (uses.count + 1).min(3);
+                if Uses::is_due(uses.stamp, now) {
+                    (uses.interval, uses.stamp) = (now.wrapping_sub(uses.stamp), now);
+                }
+                return;
+            }
+            self.policy.arrive(token(key), room);
+            self.make_room(room, 1);
+            let count = self.policy.admit();
+            self.entries.insert(token(key).hash(), Uses { count, stamp: now, interval: 0 });
+            self.check(room);
+        }
+
+        fn make_room(&mut self, room: usize, coming: usize) {
+            let mut judged = 0;
+            while self.entries.len() + coming > room {
+                let Some((candidate, token)) = self.policy.candidate(room) else { break };
+                let uses = self.entries.get_mut(&token.hash()).expect("E1: every token has its entry");
+                judged += 1;
+                assert!(judged <= 5 * self.policy.len() + 10, "uses run out, so somebody goes");
+                match self.policy.judge(candidate, *uses) {
+                    Verdict::Wait => {}
+                    Verdict::Keep { reuse } => uses.count = reuse,
+                    Verdict::Evict => {
+                        self.policy.settle(candidate, Fate::Evicted { stamp: uses.stamp });
+                        self.entries.remove(&token.hash());
+                        judged = 0;
+                    }
+                }
+            }
+        }
+
+        fn check(&self, room: usize) {
+            assert_eq!(self.policy.len(), self.entries.len(), "E1, E2");
+            let share = self.policy.share;
+            assert!(share <= room * 97 / 100 + 1 && (share > 0 || room < 2 * PLAIN), "P1: {share} of {room}");
+        }
+    }
+
+    /// Numbers that look random, the same each time.
+    fn dice() -> impl FnMut(u64) -> u64 {
+        let mut state = 1_u64;
+        move |below| {
+            state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+            (state >> 33) % below
+        }
+    }
+
+    #[test]
+    fn no_token_is_lost_whatever_the_room() {
+        let mut roll = dice();
+        for room in (0..20).chain([31, 63, 64, 65, 97, 100, 128, 1000]) {
+            let mut shard = Shard::default();
+            for i in 0..4000 {
+                let keys = room as u64 * 3 + 2;
+                let key = match roll(4) {
+                    0 => roll(keys),
+                    1 => roll(keys / 4 + 1),
+                    2 => 1000 + i % keys,
+                    _ => 10_000 + i,
+                };
+                shard.request(key, room);
+            }
+            // With no room at all the shard can't help itself, and the engine refuses.
+            assert!(shard.entries.len() <= room.max(1), "{} of {room}", shard.entries.len());
+        }
+    }
+
+    #[test]
+    fn the_room_may_change_at_any_time() {
+        let (mut shard, mut roll) = (Shard::default(), dice());
+        for round in 0..200 {
+            let room = [0, 1, 7, 8, 9, 50, 100, 120, 1000, 3][round % 10];
+            shard.make_room(room, 0);
+            (0..300).for_each(|_| shard.request(roll(1 + room as u64 * 2), room));
+        }
+        shard.policy.clear();
+        assert_eq!(shard.policy.len(), 0);
+    }
+
+    /// A loop over more keys than there is room for: what stays, stays. LRU, clocks and S3-FIFO have no hits at all.
+    #[test]
+    fn a_loop_does_not_sweep_the_cache() {
+        for room in [50, 64, 400] {
+            let mut shard = Shard::default();
+            let keys = room as u64 * 3 / 2;
+            (0..keys * 100).for_each(|i| shard.request(i % keys, room));
+            let best = (room as u64 - 1) * 99;
+            assert!(shard.hits * 100 >= best * 90, "{} of {best} at {room}", shard.hits);
+        }
+    }
+
+    /// Keys that come back soon, once, and never again: the window grows for them.
+    #[test]
+    fn the_window_grows_where_only_the_latest_come_back() {
+        let mut shard = Shard::default();
+        for i in 0..20_000 {
+            shard.request(i, 100);
+            if i >= 15 {
+                shard.request(i - 15, 100);
+            }
+        }
+        assert!(shard.policy.share >= 10, "P1: {} of 100", shard.policy.share);
+        assert!(shard.hits >= 15_000, "{} of 20,000", shard.hits);
+        // And shrinks again for a loop.
+        (0..40_000).for_each(|i| shard.request(100_000 + i % 150, 100));
+        assert!(shard.policy.share <= 5, "P1: {} of 100", shard.policy.share);
+    }
+
+    /// One pass over cold keys leaves what is in use where it is.
+    #[test]
+    fn a_scan_passes_by() {
+        let (mut shard, mut roll) = (Shard::default(), dice());
+        (0..20_000).for_each(|_| shard.request(roll(80), 100));
+        (0..2000).for_each(|i| shard.request(1000 + i, 100));
+        let left = (0..80).filter(|key| shard.entries.contains_key(&token(*key).hash())).count();
+        assert!(left >= 75, "{left} of 80");
+    }
+
+    /// M13: ticks and stamps come round, and nobody notices.
+    #[test]
+    fn the_clock_comes_round() {
+        let mut hits = Vec::new();
+        for start in [0, (1 << 16) - 300, u32::MAX - 299] {
+            let (mut shard, mut roll) = (Shard::default(), dice());
+            shard.policy.tick = start;
+            for i in 0..6000 {
+                let key = if roll(2) == 0 { roll(60) } else { 1000 + i % 300 };
+                shard.request(key, 64);
+            }
+            assert!(shard.policy.tick.wrapping_sub(start) > 1000, "it came round");
+            hits.push(shard.hits);
+        }
+        assert!(hits[0] > 2000 && hits.iter().all(|other| *other == hits[0]), "{hits:?}");
+    }
+
+    #[test]
+    fn a_candidate_that_is_out_of_reach_is_asked_again() {
+        for room in [4, 40] {
+            let mut policy = ReuseInterval::default();
+            for i in 0..room as u64 {
+                policy.arrive(token(i), room);
+                assert_eq!(policy.admit(), 0);
+            }
+            let mut seen = HashMap::<u64, usize>::new();
+            for fate in [Fate::Busy, Fate::Taken] {
+                for _ in 0..3 * room {
+                    let (candidate, token) = policy.candidate(room).expect("there are tokens");
+                    *seen.entry(token.hash()).or_default() += 1;
+                    policy.settle(candidate, fate);
+                    assert_eq!(policy.len(), room, "E1");
+                }
+            }
+            assert_eq!(seen.len(), room, "each is asked, however often others are out of reach");
+            let (candidate, _) = policy.candidate(room).expect("there are tokens");
+            policy.settle(candidate, Fate::Stale);
+            assert_eq!(policy.len(), room - 1);
+            policy.check(room, |token| token.hash() % 2 == 0);
+            assert!(policy.len() < room - 1);
+        }
+    }
+
+    /// Of the one idle entry among many that are being made anew, whichever queue it is in.
+    #[test]
+    fn after_one_that_is_taken_the_other_queue_is_asked() {
+        let room = 32;
+        let mut shard = Shard::default();
+        (0..64).for_each(|i| shard.request(i, room));
+        let idle = shard.policy.window.get(0).expect("the window has its share");
+        shard.policy.arrive(token(1000), room);
+        for _ in 0..room {
+            let (candidate, token) = shard.policy.candidate(room).expect("there are tokens");
+            if token == idle {
+                return;
+            }
+            if candidate == Candidate::Scout {
+                shard.policy.judge(candidate, Uses::default());
+            } else {
+                shard.policy.settle(candidate, Fate::Taken);
+            }
+        }
+        panic!("the window's one was never asked");
     }
 }

@@ -267,8 +267,9 @@ fn is_key<K, V>(node: &CachedValue<K, V>, hash: u64, eq: impl Fn(&K) -> bool) ->
     (!costly || node.hash() == hash as u32) && eq(node.key())
 }
 
+/// Asks the processor for the line at an address, which may be any.
 #[inline]
-fn prefetch<T>(address: *const T) {
+pub(super) fn prefetch<T>(address: *const T) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
     // SAFETY: a prefetch reads nothing and faults on no address.
     unsafe {
