@@ -113,7 +113,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         {
             let mut policy = lock(&shard.policy);
             if let Sake::Newcomer(token) = sake {
-                let room = self.room(i, &policy);
+                let room = self.room(i);
                 policy.arrive(token, room);
                 shard.signal(&policy);
             }
@@ -171,13 +171,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         }
     }
 
-    /// How many entries the shard has room for, as far as its policy should know.
-    fn room(&self, i: usize, policy: &ReuseInterval) -> usize {
-        match &self.pool {
-            Some(pool) if self.weigher.is_none() => usize::try_from(pool.budget(i)).unwrap_or(usize::MAX),
-            // Entries of unknown weight: as many as there are.
-            _ => policy.len(),
-        }
+    /// How many entries the shard has room for, if that is what is limited.
+    fn room(&self, i: usize) -> Option<usize> {
+        let pool = self.pool.as_ref().filter(|_| self.weigher.is_none())?;
+        Some(usize::try_from(pool.budget(i)).unwrap_or(usize::MAX))
     }
 
     /// Takes one entry out of shard `i`, by the policy's choice. False: there is none that can go.
@@ -191,7 +188,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         settling: &mut Settling<'_, K, V, R>,
     ) -> bool {
         let shard = &self.shards[i];
-        let room = self.room(i, policy);
+        let room = self.room(i);
         let (mut busy, mut kept, mut spared, mut taken) = (0, 0, 0, 0);
         let most_taken = TAKEN_LIMIT.min(policy.len());
         while let Some((candidate, token)) = policy.candidate(room) {

@@ -105,8 +105,9 @@ pub(crate) trait Policy: Send {
     /// A candidate that is being looked at.
     type Candidate: Copy;
 
-    /// A new key was published. `room` is the number of entries that the shard has room for now.
-    fn arrive(&mut self, token: Token, room: usize);
+    /// A new key was published. `room` is the number of entries that the shard has room for now; `None`: their weights are
+    /// limited, not their number.
+    fn arrive(&mut self, token: Token, room: Option<usize>);
 
     /// Queues what arrived. Returns the count of uses it starts with.
     fn admit(&mut self) -> u8;
@@ -115,7 +116,7 @@ pub(crate) trait Policy: Send {
     fn now(&self) -> u16;
 
     /// The next entry to judge, or none if no token is queued.
-    fn candidate(&mut self, room: usize) -> Option<(Self::Candidate, Token)>;
+    fn candidate(&mut self, room: Option<usize>) -> Option<(Self::Candidate, Token)>;
 
     /// Judges a candidate whose entry is alive. A kept one is queued again.
     fn judge(&mut self, candidate: Self::Candidate, uses: Uses) -> Verdict;

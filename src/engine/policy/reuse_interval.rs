@@ -96,12 +96,16 @@ pub(crate) struct ReuseInterval {
     arrived: usize,
     /// The tick of the last use of the main queue's next victim, if that is known (P2).
     victim: Option<u32>,
-    /// Whether a judgement waits for it.
+    /// Whether a judgement waits for it; or the last candidate had expired, and the main queue's first may have, too.
     wants_victim: bool,
     newcomer: Option<Newcomer>,
     /// The queue to ask next, where the other one's first was out of reach.
     instead: Option<Place>,
     room: usize,
+    /// How far the window may be off its share, where entries are of unequal weight.
+    slack: usize,
+    /// How many entries moved to the main queue that it has not yet lost another for.
+    owed: usize,
     /// Before the first eviction the window's share has no reason to be what it is.
     has_evicted: bool,
 }
@@ -109,7 +113,12 @@ pub(crate) struct ReuseInterval {
 impl ReuseInterval {
     /// Takes over a new number of entries, if it is far from the one that all sizes are made for.
     #[inline]
-    fn follow(&mut self, room: usize) {
+    fn follow(&mut self, room: Option<usize>) {
+        let room = room.unwrap_or_else(|| {
+            // The number of entries in a given weight wanders by about its root.
+            self.slack = 2 * self.share.isqrt() + 2;
+            self.len()
+        });
         self.room = room;
         if room.abs_diff(self.scale.room) > self.scale.room / 4 {
             self.rescale();
@@ -163,6 +172,11 @@ impl ReuseInterval {
         self.age().map(|age| u64::from(interval) * FACTOR.1 < u64::from(age) * FACTOR.0)
     }
 
+    fn place_after(&mut self, passes: bool) -> Place {
+        self.owed += usize::from(passes);
+        if passes { Place::Main } else { Place::Window }
+    }
+
     fn adapt(&mut self, returned: Returned) {
         if returned.soon {
             self.share = match returned.from_window {
@@ -211,12 +225,14 @@ impl ReuseInterval {
     /// The queue that gives way next.
     fn next_queue(&self, newcomer: Option<Place>) -> Place {
         let coming = |place| usize::from(newcomer == Some(place));
-        let window_is_over = self.window.len() + coming(Place::Window) > self.share;
+        let least = self.share.saturating_sub(self.slack);
+        let window_is_over = self.window.len() + coming(Place::Window) > least;
         let main_is_over = self.main.len() + coming(Place::Main) > self.main_share();
         match self.instead {
             _ if self.window.len() == 0 => Place::Main,
             _ if self.main.len() == 0 => Place::Window,
             Some(place) => place,
+            None if self.slack > 0 && self.owed > 0 => Place::Main,
             None if window_is_over || !main_is_over => Place::Window,
             None => Place::Main,
         }
@@ -231,7 +247,7 @@ fn hundredths(room: usize, n: usize) -> usize {
 impl Policy for ReuseInterval {
     type Candidate = Candidate;
 
-    fn arrive(&mut self, token: Token, room: usize) {
+    fn arrive(&mut self, token: Token, room: Option<usize>) {
         self.follow(room);
         self.arrived += 1;
         if self.arrived >= self.scale.tick {
@@ -244,12 +260,11 @@ impl Policy for ReuseInterval {
             self.adapt(returned);
             uses = u8::from(!returned.from_window);
             place = match self.passes(returned.interval) {
-                Some(true) => Ok(Place::Main),
-                Some(false) => Ok(Place::Window),
+                Some(passes) => Ok(self.place_after(passes)),
                 None => Err(returned.interval),
             };
         }
-        if self.main.len() < self.main_share() || self.is_plain() {
+        if self.main.len() + self.slack < self.main_share() || self.is_plain() {
             place = Ok(Place::Main);
         }
         self.newcomer = Some(Newcomer { token, place, uses });
@@ -274,12 +289,12 @@ impl Policy for ReuseInterval {
         self.tick as u16
     }
 
-    fn candidate(&mut self, room: usize) -> Option<(Candidate, Token)> {
+    fn candidate(&mut self, room: Option<usize>) -> Option<(Candidate, Token)> {
         self.follow(room);
         if let Some(Newcomer { place: Err(interval), .. }) = self.newcomer {
             match self.passes(interval) {
                 Some(passes) => {
-                    let place = if passes { Place::Main } else { Place::Window };
+                    let place = self.place_after(passes);
                     self.newcomer.as_mut().expect("it was there a line before").place = Ok(place);
                 }
                 None => self.wants_victim = true,
@@ -310,6 +325,7 @@ impl Policy for ReuseInterval {
                     Some(true) => {
                         let token = self.pop(candidate);
                         self.main.push(token);
+                        self.owed += 1;
                         Verdict::Keep { reuse: 0 }
                     }
                     Some(false) => Verdict::Evict,
@@ -335,6 +351,9 @@ impl Policy for ReuseInterval {
     fn settle(&mut self, candidate: Candidate, fate: Fate) {
         let token = self.pop(candidate);
         let from_window = candidate == Candidate::Window;
+        if !from_window && !matches!(fate, Fate::Busy | Fate::Taken) {
+            self.owed = self.owed.saturating_sub(1);
+        }
         match fate {
             Fate::Evicted { stamp } => self.note_eviction(token, from_window, stamp),
             Fate::Busy if from_window => self.window.push(token),
@@ -344,7 +363,9 @@ impl Policy for ReuseInterval {
                 self.main.push(token);
                 self.instead = Some(if from_window { Place::Main } else { Place::Window });
             }
-            Fate::Expired | Fate::Stale => {}
+            // Expired ones come in swarms.
+            Fate::Expired => self.wants_victim = true,
+            Fate::Stale => {}
         }
     }
 
@@ -408,7 +429,7 @@ mod tests {
                 }
                 return;
             }
-            self.policy.arrive(token(key), room);
+            self.policy.arrive(token(key), Some(room));
             self.make_room(room, 1);
             let count = self.policy.admit();
             self.entries.insert(token(key).hash(), Uses { count, stamp: now, interval: 0 });
@@ -418,7 +439,7 @@ mod tests {
         fn make_room(&mut self, room: usize, coming: usize) {
             let mut judged = 0;
             while self.entries.len() + coming > room {
-                let Some((candidate, token)) = self.policy.candidate(room) else { break };
+                let Some((candidate, token)) = self.policy.candidate(Some(room)) else { break };
                 let uses = self.entries.get_mut(&token.hash()).expect("E1: every token has its entry");
                 judged += 1;
                 assert!(judged <= 5 * self.policy.len() + 10, "uses run out, so somebody goes");
@@ -543,20 +564,20 @@ mod tests {
         for room in [4, 40] {
             let mut policy = ReuseInterval::default();
             for i in 0..room as u64 {
-                policy.arrive(token(i), room);
+                policy.arrive(token(i), Some(room));
                 assert_eq!(policy.admit(), 0);
             }
             let mut seen = HashMap::<u64, usize>::new();
             for fate in [Fate::Busy, Fate::Taken] {
                 for _ in 0..3 * room {
-                    let (candidate, token) = policy.candidate(room).expect("there are tokens");
+                    let (candidate, token) = policy.candidate(Some(room)).expect("there are tokens");
                     *seen.entry(token.hash()).or_default() += 1;
                     policy.settle(candidate, fate);
                     assert_eq!(policy.len(), room, "E1");
                 }
             }
             assert_eq!(seen.len(), room, "each is asked, however often others are out of reach");
-            let (candidate, _) = policy.candidate(room).expect("there are tokens");
+            let (candidate, _) = policy.candidate(Some(room)).expect("there are tokens");
             policy.settle(candidate, Fate::Stale);
             assert_eq!(policy.len(), room - 1);
             policy.check(room, |token| token.hash() % 2 == 0);
@@ -571,9 +592,9 @@ mod tests {
         let mut shard = Shard::default();
         (0..64).for_each(|i| shard.request(i, room));
         let idle = shard.policy.window.get(0).expect("the window has its share");
-        shard.policy.arrive(token(1000), room);
+        shard.policy.arrive(token(1000), Some(room));
         for _ in 0..room {
-            let (candidate, token) = shard.policy.candidate(room).expect("there are tokens");
+            let (candidate, token) = shard.policy.candidate(Some(room)).expect("there are tokens");
             if token == idle {
                 return;
             }
