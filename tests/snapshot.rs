@@ -70,7 +70,7 @@ fn what_is_there_is_newer() {
 }
 
 #[test]
-fn the_coldest_come_first_so_that_a_smaller_cache_keeps_the_hottest() {
+fn the_hottest_come_first_so_that_a_smaller_cache_keeps_them() {
     let (old, _) = timed(None);
     (0..100).for_each(|key: u32| drop(old.insert(key.to_string(), key)));
     for _ in 0..3 {
@@ -79,7 +79,7 @@ fn the_coldest_come_first_so_that_a_smaller_cache_keeps_the_hottest() {
     let json = json(&old.snapshot());
     let entries: Vec<(String, u32, Option<Duration>)> = serde_json::from_str(&json).unwrap();
     assert_eq!(entries.len(), 100);
-    assert!(entries[90..].iter().all(|(_, value, _)| *value < 10), "the hottest are last");
+    assert!(entries[..10].iter().all(|(_, value, _)| *value < 10), "the hottest are first");
 
     let small = Cache::new(20);
     assert_eq!(restore(&small, &json).unwrap(), 100);

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 /// The fresh entries of a cache at about one moment, for serialisation: [`Cache::snapshot`].
 ///
-/// A sequence of `(key, value, remaining)`, the coldest first; `remaining` is the time that the entry has left, or
+/// A sequence of `(key, value, remaining)`, the hottest first; `remaining` is the time that the entry has left, or
 /// none. Holds the entries, not copies of them.
 pub struct Snapshot<K, V> {
     entries: Vec<(Handle<K, V>, Option<Duration>)>,
@@ -70,7 +70,7 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     pub fn snapshot(&self) -> Snapshot<K, V> {
         let now = self.clock().now();
         let mut entries: Vec<_> = self
-            .coldest(usize::MAX)
+            .hottest(usize::MAX)
             .into_iter()
             .map(|handle| {
                 let remaining = handle.entry().expires_at().map(|at| at.saturating_duration_since(now));

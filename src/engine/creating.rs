@@ -93,7 +93,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) -> (Handle<K, V>, Rest<K, V>) {
         if !self.fits(&entry) {
             // The value it had is out of date, even if the new one can't be kept.
-            let (_, rest) = self.take_version(self.number(hash), claim, RemovalCause::Replaced);
+            let (_, rest) = self.take_version(self.number(hash), claim, self.cause_of(claim));
             self.count(Event::Refused);
             return (Handle::new(entry), rest);
         }
@@ -104,6 +104,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 (Handle::new(entry), rest)
             }
         }
+    }
+
+    /// Why the claim's node goes when something newer comes.
+    fn cause_of(&self, claim: &Handle<K, V>) -> RemovalCause {
+        let is_live = claim.entry().kind() == NodeKind::Value && self.is_live(claim.entry());
+        if is_live { RemovalCause::Replaced } else { RemovalCause::Expired }
     }
 
     /// Takes a pending node out. No user code runs: this may be part of unwinding.
@@ -145,8 +151,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 self.note_deadline();
             }
             let now = self.time();
-            let expired = claim.entry().kind() != NodeKind::Value || !self.is_live(claim.entry());
-            let cause = if expired { RemovalCause::Expired } else { RemovalCause::Replaced };
+            let cause = self.cause_of(claim);
             let stored = loop {
                 match self.shards[i].index.locate_version(claim, &pin) {
                     Located::Occupied(old) => match old.replace(entry) {

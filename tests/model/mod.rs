@@ -1082,16 +1082,8 @@ impl<'c, K: Key, S: BuildHasher> Run<'c, K, S> {
         assert_eq!(found, expected, "what is there, or what was made");
         if there.is_some() {
             self.settle(Vec::new(), None);
-        } else if end == End::Made && self.fits(&entry) {
-            self.put(key, entry);
         } else if end == End::Made {
-            // Reported as replaced also if it had expired: the creation has taken its place, and comes to nothing itself.
-            self.tally.refused += 1;
-            let old = self.entries.remove(&key);
-            self.settle(
-                old.map(|old| (old.version, key, RemovalCause::Replaced)).into_iter().collect(),
-                None,
-            );
+            self.put(key, entry);
         } else if end == End::Removed {
             // What would not fit is refused before anybody looks whether the key is as it was.
             self.tally.refused += u64::from(!self.fits(&entry));

@@ -23,6 +23,9 @@
 //! | `LOOK`    | a collector's load of a pin | `PIN`, `UNPIN` | the same                                            |
 //! | `ADVANCE` | CAS of the epoch            | `ASK`      | what the collector's looks brought                      |
 //! | `ASK`     | `is_over`                   | `ADVANCE`  | the same                                                |
+//! | `EPOCH`   | load of the epoch by a pin  | `ADVANCE`  | nothing: what is found under the pin is looked for after it |
+//! | `TURN`    | swap of the try-flag        | `NEXT`     | what the last who advanced saw                          |
+//! | `NEXT`    | store of the try-flag       | `TURN`     | the same                                                |
 //! | `BEGIN`   | fence before a grace period reads the epoch | `barrier` | the unlink: who sees a later epoch sees it (A2) |
 //!
 //! # Cost
@@ -40,7 +43,8 @@ use crate::sync::{AtomicU64, Ordering, fence, orderings, plain};
 use std::marker::PhantomData;
 
 orderings! {
-    asymmetric: PIN = Release, UNPIN = Release, LOOK = Acquire, ADVANCE = SeqCst, ASK = Acquire, BEGIN = SeqCst
+    asymmetric: PIN = Release, UNPIN = Release, LOOK = Acquire, ADVANCE = SeqCst, ASK = Acquire, BEGIN = SeqCst,
+    EPOCH = Acquire, TURN = Acquire, NEXT = Release
 }
 
 /// Epochs are counted in steps of this.
@@ -91,9 +95,7 @@ impl Reclaim for Asymmetric {
     #[inline]
     fn pin() -> Pin {
         let announce = |record: &Record| {
-            // Acquire, with `ADVANCE`, for processors that let loads overtake each other: what is found under the pin is
-            // looked for after the epoch was read. Models don't see it, for they always fence.
-            let now = epoch().load(Ordering::Acquire);
+            let now = epoch().load(ord::EPOCH());
             record.state.store(now, ord::PIN());
             barrier::light(now & FENCING != 0);
         };
@@ -157,8 +159,8 @@ impl Reclaim for Asymmetric {
 
 /// Tries to move the epoch on. False: somebody is pinned in an earlier one, or somebody else is at it.
 fn advance() -> bool {
-    // Acquire and Release, with each other: one at a time may ask for a heavy barrier.
-    if !cfg!(dogpile_loom) && ADVANCING.swap(true, Ordering::Acquire) {
+    // One at a time may ask for a heavy barrier.
+    if !cfg!(dogpile_loom) && ADVANCING.swap(true, ord::TURN()) {
         return false;
     }
     // The epoch is read before the barrier, and records are looked at after it (A1).
@@ -180,7 +182,7 @@ fn advance() -> bool {
         Heavy::NotYet => false,
     };
     if !cfg!(dogpile_loom) {
-        ADVANCING.store(false, Ordering::Release);
+        ADVANCING.store(false, ord::NEXT());
     }
     advanced
 }

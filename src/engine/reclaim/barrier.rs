@@ -16,6 +16,7 @@
 //! | name    | where           | pairs with | carries                                                 |
 //! |---------|-----------------|------------|---------------------------------------------------------|
 //! | `LIGHT` | after a pin     | `HEAVY`    | the pin: who comes second sees what the first did       |
+//! | `LOOK`  | a look at a pin of before | `PIN`, `UNPIN` of `asymmetric` | the reads under it          |
 //! | `HEAVY` | before a look at all pins | `LIGHT` | the same                                           |
 //!
 //! # Cost
@@ -29,7 +30,7 @@ use crate::sync::{Ordering, compiler_fence, fence, orderings, plain};
 use crate::time::{Clock, CoarseClock, Instant};
 use std::time::Duration;
 
-orderings! { barrier: LIGHT = SeqCst, HEAVY = SeqCst }
+orderings! { barrier: LIGHT = SeqCst, HEAVY = SeqCst, LOOK = Acquire }
 
 /// Where there is something better than two fences.
 const IS_ASYMMETRIC: bool = cfg!(all(target_os = "linux", not(any(dogpile_loom, miri))));
@@ -102,8 +103,7 @@ fn is_over_with(failed: Instant) -> bool {
     }
     let mut over = true;
     for record in records().filter(|record| record.suspect.load(Ordering::Relaxed)) {
-        // Acquire, as every look at a pin: `asymmetric`.
-        if record.state.load(Ordering::Acquire) == 0 {
+        if record.state.load(ord::LOOK()) == 0 {
             record.suspect.store(false, Ordering::Relaxed);
         } else {
             over = false;

@@ -11,7 +11,9 @@
 //! # Orderings
 //! | name      | where                       | pairs with | carries                                               |
 //! |-----------|-----------------------------|------------|-------------------------------------------------------|
-//! | `DROP`    | store 0 into a slot         | the look, Acquire | the holder's reads of the node: they happen before it is freed |
+//! | `HOLD`    | store node into a slot      | `SCAN`     | reads under the slot's former holder: seen used again, they are over |
+//! | `DROP`    | store 0 into a slot         | `SCAN`     | the holder's reads of the node: they happen before it is freed |
+//! | `SCAN`    | a collector's load of a slot| `HOLD`, `DROP` | the same                                          |
 //!
 //! # Cost
 //! Holding: a look and a store; dropping: a store and a look. No fence, no read-modify-write; from the second guard that a
@@ -19,11 +21,11 @@
 
 use super::record::{Record, records};
 use super::{Reclaim, Shared};
-use crate::sync::{AtomicPtr, Ordering, orderings};
+use crate::sync::{AtomicPtr, orderings};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 
-orderings! { hazard: DROP = Release }
+orderings! { hazard: HOLD = Release, DROP = Release, SCAN = Acquire }
 
 /// A node that can also be kept by a count of references.
 ///
@@ -67,9 +69,7 @@ impl<'c, T: Counted> Held<'c, T> {
         let Some(slot) = R::record(&pin).free_slot() else { return Some(Self::count(found)) };
         // SAFETY: a slot of a record, which is never freed.
         let slot_of_ours = unsafe { &*slot };
-        // Release, with the look: where it is seen used again, the reads under its former holder are over. Models don't
-        // see it, for the pin's fence comes between.
-        slot_of_ours.store(node.as_ptr().cast(), Ordering::Release);
+        slot_of_ours.store(node.as_ptr().cast(), ord::HOLD());
         // The pin goes here, after the slot was written (H1).
         drop(pin);
         Some(Self { node, slot, index: PhantomData })
@@ -124,8 +124,7 @@ impl<T: Counted> Drop for Held<'_, T> {
 pub(crate) fn holders(mut visit: impl FnMut(*mut ())) {
     for record in records() {
         for slot in &record.slots {
-            // Acquire, with `DROP`. Models don't see it, for who gives up a node's last reference fences.
-            let held = slot.load(Ordering::Acquire);
+            let held = slot.load(ord::SCAN());
             if !held.is_null() {
                 visit(held);
             }

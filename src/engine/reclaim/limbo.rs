@@ -19,7 +19,8 @@
 //! |----------|---------------------------|------------------|-------------------------------------------------|
 //! | `OPEN`   | store of `current`        | `CURRENT`        | the bag's fields                                |
 //! | `CURRENT`| load of `current`         | `OPEN`           | the same                                        |
-//! | `PLACE`  | fetch-add of `claimed`    | closing, Acquire | the unlink of what goes there (L1)              |
+//! | `PLACE`  | fetch-add of `claimed`    | `CLOSE`          | the unlink of what goes there (L1)              |
+//! | `CLOSE`  | swap of `claimed`         | `PLACE`          | the same                                        |
 //! | `FILL`   | store, load of an item    | the grace period | nothing of its own: L2 orders them              |
 //!
 //! # Progress
@@ -38,7 +39,7 @@ use crate::sync::{
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
-orderings! { limbo: OPEN = Release, CURRENT = Acquire, PLACE = Release, FILL = Relaxed }
+orderings! { limbo: OPEN = Release, CURRENT = Acquire, PLACE = Release, CLOSE = Acquire, FILL = Relaxed }
 
 /// Places in a bag. Models make do with fewer.
 const PLACES: usize = if cfg!(dogpile_loom) { 3 } else { 48 };
@@ -224,8 +225,7 @@ impl<R: Reclaim> Limbo<R> {
         self.current.store(fresh.as_ptr(), ord::OPEN());
         // SAFETY: it was current under the lock, so this thread seals it (L3); it is freed only through `sealed`.
         let bag = unsafe { &*current };
-        // Acquire, with `PLACE`. Models don't see it, for the grace period begins with a fence.
-        let len = bag.claimed.swap(CLOSED, Ordering::Acquire).min(PLACES);
+        let len = bag.claimed.swap(CLOSED, ord::CLOSE()).min(PLACES);
         let weight = bag.weight.load(Ordering::Relaxed);
         let grace = R::begin(pin);
         R::note(pin, len);

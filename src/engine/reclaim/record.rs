@@ -316,6 +316,7 @@ impl Record {
 
 /// Whether a slot of the calling thread's is free.
 #[cfg(not(dogpile_loom))]
+#[inline]
 fn is_free(slot: &AtomicPtr<()>) -> bool {
     // Relaxed: the thread's own (H2).
     slot.load(Ordering::Relaxed).is_null()
