@@ -341,54 +341,72 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             false => self.entry(hash, key, value, ttl, weight),
         };
         if is_plain && mode == (Mode::Always { tell_old: false }) {
-            match self.replace_simply(hash, entry) {
-                Ok(overtaken) => return (Put::Replaced(None), overtaken),
+            match self.insert_simply(hash, entry) {
+                Ok(done) => return done,
                 Err(back) => entry = back,
             }
         }
         self.insert_entry(hash, entry, mode)
     }
 
-    /// The usual replacement: of a live value, where there is nothing to weigh, to tell or to sweep.
+    /// The usual insertion: over a live value or of a new key, where there is nothing to weigh, to tell or to sweep.
     ///
     /// # Errors
     /// Gives the entry back if the case is another one.
     #[inline]
-    fn replace_simply(&self, hash: u64, entry: Draft<K, V>) -> Result<Overtaken<K, V>, Draft<K, V>>
+    fn insert_simply(
+        &self,
+        hash: u64,
+        entry: Draft<K, V>,
+    ) -> Result<(Put<K, V>, Overtaken<K, V>), Draft<K, V>>
     where
         K: Eq,
     {
         if self.timed.load(Ordering::Relaxed) != 0 {
             return Err(entry);
         }
-        let index = &self.shard(hash).index;
-        let overtaken = {
+        let i = self.number(hash);
+        let shard = &self.shards[i];
+        let rest = {
             let pin = R::pin();
-            let old = match index.spot(hash, |key| key == entry.key(), &pin) {
-                Some(old) if old.node().is_timeless() => old,
+            match shard.index.spot(hash, |key| key == entry.key(), &pin) {
+                Some(Located::Occupied(old)) if old.node().is_timeless() => {
+                    let (gone, newer) = old.replace(entry)?;
+                    let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
+                    gone.retire();
+                    drop(pin);
+                    self.counters.count(Event::Replacement);
+                    if shard.index.has_due() {
+                        self.collect_one(i);
+                    }
+                    return Ok((Put::Replaced(None), overtaken));
+                }
+                Some(Located::Vacant(vacant)) if self.fits(&entry) => {
+                    shard.prefetch_policy(hash);
+                    let node = vacant.insert(entry)?;
+                    self.counters.count(Event::Insertion);
+                    let token = Token::new(hash, node.ticket());
+                    let mut settling = Settling::new(self);
+                    self.make_room(i, Sake::Newcomer(token), None, &pin, &mut settling);
+                    settling.into_rest()
+                }
                 _ => return Err(entry),
-            };
-            let (gone, newer) = old.replace(entry)?;
-            let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
-            gone.retire();
-            overtaken
+            }
         };
-        self.counters.count(Event::Replacement);
-        if index.has_due() {
-            self.collect_one(hash);
-        }
-        Ok(overtaken)
+        self.finish(rest);
+        Ok((Put::Added, None))
     }
 
-    /// Frees what is due in the shard of `hash`.
+    /// Frees what is due in shard `i`.
     #[cold]
     #[inline(never)]
-    fn collect_one(&self, hash: u64) {
+    fn collect_one(&self, i: usize) {
         let mut panics = Panics::default();
-        self.collect(self.number(hash), &mut panics);
+        self.collect(i, &mut panics);
         panics.resume();
     }
 
+    #[cold]
     #[inline(never)]
     fn insert_entry(&self, hash: u64, mut entry: Draft<K, V>, mode: Mode) -> (Put<K, V>, Overtaken<K, V>)
     where

@@ -190,7 +190,7 @@ impl Counters {
         Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), rows: PlainMutex::new(Vec::new()) }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn add(&self, event: Event, n: u64) {
         let recently = |recent: &[Cell<Option<Known>>; RECENT]| recent[self.number as usize % RECENT].get();
         match RECENTLY.try_with(recently) {
@@ -199,7 +199,7 @@ impl Counters {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn count(&self, event: Event) {
         self.add(event, 1);
     }

@@ -52,15 +52,20 @@ impl Pool {
         self.capacity.load(Ordering::Relaxed)
     }
 
+    /// The words of `slack` that there are shards for.
+    fn words(&self) -> &[AtomicU64] {
+        &self.slack[..self.budgets.len().div_ceil(64).min(self.slack.len())]
+    }
+
     /// What shard `i` may use now.
     pub(crate) fn budget(&self, i: usize) -> u64 {
-        u64::try_from(self.budgets[i].load(Ordering::SeqCst)).unwrap_or(0)
+        self.budgets[i].load(Ordering::SeqCst).max(0) as u64
     }
 
     /// Brings the budget of shard `i` up to what it uses, if there is any to be had. `used` tells any shard's use.
     pub(crate) fn lease(&self, i: usize, used: impl Fn(usize) -> u64) -> bool {
         let is_full = self.free.load(Ordering::SeqCst) <= 0
-            && self.slack.iter().all(|bits| bits.load(Ordering::SeqCst) == 0);
+            && self.words().iter().all(|bits| bits.load(Ordering::SeqCst) == 0);
         if is_full {
             return self.budget(i) >= used(i);
         }

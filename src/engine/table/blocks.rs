@@ -53,12 +53,14 @@ std::thread_local! {
 }
 
 /// The shelf for a layout, if there is one.
+#[inline(always)]
 const fn shelf_of(layout: Layout) -> Option<usize> {
     // Rounded up to the next size there is: 1..=24 is shelf 1.
     let shelf = (layout.size() + STEP - ALIGNMENT - 1) / STEP;
     if PLAIN || layout.align() > ALIGNMENT || shelf == 0 || shelf >= SHELVES { None } else { Some(shelf) }
 }
 
+#[inline(always)]
 const fn layout_of(shelf: usize) -> Layout {
     match Layout::from_size_align(shelf * STEP + ALIGNMENT, ALIGNMENT) {
         Ok(layout) => layout,
@@ -133,7 +135,7 @@ pub(super) unsafe fn give(block: NonNull<u8>, layout: Layout) {
     };
     let kept = SHELVES_HERE.try_with(|shelves| {
         let own = &shelves.0[shelf];
-        let has_room = own.len.get() < MOST_BYTES / layout_of(shelf).size();
+        let has_room = own.len.get() * layout_of(shelf).size() < MOST_BYTES;
         if has_room {
             // SAFETY: the caller's promise; `shelf_of` chose the same shelf when it was taken (B1).
             unsafe { own.give(block.cast()) };
@@ -174,7 +176,7 @@ mod tests {
         many.iter().for_each(|block| unsafe { give(*block, layout) });
         let Some(shelf) = shelf_of(layout) else { return };
         let kept = SHELVES_HERE.with(|shelves| shelves.0[shelf].len.get());
-        assert_eq!(kept, MOST_BYTES / 40);
+        assert_eq!(kept, MOST_BYTES.div_ceil(40));
         let again = take(layout);
         assert!(many.contains(&again), "the last that was kept is the first to be used again");
         // SAFETY: as above.

@@ -324,6 +324,12 @@ impl<K, V> CachedValue<K, V> {
                 unsafe { CachedValue::free_block(self.0) };
             }
         }
+        // SAFETY: our caller's promise.
+        let has_value = unsafe { node.as_ref() }.kind() == NodeKind::Value;
+        if has_value && const { !std::mem::needs_drop::<K>() && !std::mem::needs_drop::<V>() } {
+            // SAFETY: our caller's promise; there is nothing to drop.
+            return unsafe { Self::free_block(node) };
+        }
         let _block = Block(node);
         // SAFETY: our caller's promise: it is dropped once, here.
         unsafe { node.drop_in_place() };
@@ -331,14 +337,20 @@ impl<K, V> CachedValue<K, V> {
 
     /// # Safety
     /// - The caller has the node alone; key and body have been dropped, or moved out.
+    #[inline]
     unsafe fn free_block(node: NonNull<Self>) {
         // SAFETY: the header is still as it was.
         let marks = unsafe { &(*node.as_ptr()).marks }.load(Ordering::Relaxed);
-        let (layout, offset) = Self::layout(marks & ROOMY != 0);
-        // SAFETY: the node lies at this offset in its block (`Draft::with_body`).
-        let block = unsafe { node.cast::<u8>().sub(offset) };
-        // SAFETY: the block was taken with this layout, and nobody uses it any more.
-        unsafe { blocks::give(block, layout) };
+        let (layout, offset) = const { Self::layout(true) };
+        if marks & ROOMY != 0 {
+            // SAFETY: the node lies at this offset in its block (`Draft::with_body`).
+            let block = unsafe { node.cast::<u8>().sub(offset) };
+            // SAFETY: the block was taken with this layout, and nobody uses it any more.
+            unsafe { blocks::give(block, layout) };
+        } else {
+            // SAFETY: as above, without an offset.
+            unsafe { blocks::give(node.cast(), const { Self::layout(false).0 }) };
+        }
     }
 
     /// The entry's key.

@@ -367,18 +367,15 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         }
     }
 
-    /// The entry with that hash and key, if it is found at the first glance.
+    /// As `locate`, if a glance is enough.
     #[inline]
     pub(crate) fn spot<'p>(
         &'p self,
         hash: u64,
         eq: impl Fn(&K) -> bool,
         pin: &'p R::Pin,
-    ) -> Option<Occupied<'p, K, V, R>> {
-        match self.glance(hash, &|node: &CachedValue<K, V>| super::is_key(node, hash, &eq), pin) {
-            Some(Located::Occupied(entry)) => Some(entry),
-            _ => None,
-        }
+    ) -> Option<Located<'p, K, V, R>> {
+        self.glance(hash, &|node: &CachedValue<K, V>| super::is_key(node, hash, &eq), pin)
     }
 
     /// The usual case: no growth, no chain, nobody at work in the bucket. None: it is not that simple.
