@@ -56,7 +56,44 @@ have_nightly() {
     rustc +nightly --version >/dev/null 2>&1
 }
 
-have_cargo_# schedules COMMAND: `short` with the tests, `long` for all that there is to see.
+have_cargo_fuzz() {
+    cargo fuzz --version >/dev/null 2>&1 || cargo install cargo-fuzz --locked --quiet
+}
+
+each_feature() {
+    local features
+    features=$(sed -n '/^\[features\]/,/^\[dep/p' Cargo.toml | grep -oE '^[a-z_]+' | grep -vx default)
+    cargo check -p dogpile --locked --no-default-features || return
+    for feature in $features; do
+        echo "feature $feature"
+        cargo check -p dogpile --locked --no-default-features --features "$feature" || return
+    done
+    cargo check -p dogpile --locked --all-features
+}
+
+docs() {
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --all-features --locked -p dogpile -p dogpile-macros
+}
+
+models() {
+    RUSTFLAGS="--cfg dogpile_loom" CARGO_TARGET_DIR="$target/loom" \
+        cargo run -p dogpile-loom-tests --release --locked --bin mutants -- "$@"
+}
+
+# Orderings that the last change touches, and then those of which a model is known, each dropped in its turn.
+weakened() {
+    local since
+    since=$(git merge-base HEAD origin/main 2>/dev/null)
+    [ -n "$since" ] && [ "$since" != "$(git rev-parse HEAD)" ] || since=HEAD~1
+    if git rev-parse --quiet --verify "$since^{commit}" >/dev/null; then
+        models --weaken --changed "$since" --seconds 60 || return
+    else
+        echo "no history here: which orderings were touched is not known"
+    fi
+    models --weaken --known --seconds 60
+}
+
+# schedules COMMAND: `short` with the tests, `long` for all that there is to see.
 schedules() {
     RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
         cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
