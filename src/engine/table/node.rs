@@ -28,6 +28,7 @@
 //! |-----------|-------------------------------|------------|----------------------------------------------------|
 //! | `RELEASE` | fetch-sub of the count        | `LAST`     | the owner's reads of the node                      |
 //! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
+//! | `SOLE`    | load of a count of one        | `RELEASE`  | the same                                           |
 //!
 //! `CLAIM` (compare-exchange of the gate byte by the evictor) and `UNCLAIM` are `Relaxed`: of the evictor and whoever wants
 //! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: uses, `seen` and `ticket` are hints of the eviction policy, and a store of `seen` that comes late
@@ -49,7 +50,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
-orderings! { node: RELEASE = Release, LAST = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
+orderings! { node: RELEASE = Release, LAST = Acquire, SOLE = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
 
 /// Beyond this many references the process is ended, as `std`'s `Arc` does: a count that wrapped would free the node
 /// under its owners.
@@ -585,11 +586,15 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
     unsafe fn release(node: NonNull<Self>) {
         // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
         let strong = unsafe { &(*node.as_ptr()).strong };
-        if strong.fetch_sub(1, ord::RELEASE()) == 1 {
+        // A count of one is the caller's own, and nobody is left who could raise it (N3): no read-modify-write for that.
+        if strong.load(ord::SOLE()) != 1 {
+            if strong.fetch_sub(1, ord::RELEASE()) != 1 {
+                return;
+            }
             fence_after(strong, ord::LAST());
-            // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST).
-            unsafe { Self::destroy(node) };
         }
+        // SAFETY: that was the last reference, and every other owner's reads happen before this (LAST, SOLE).
+        unsafe { Self::destroy(node) };
     }
 }
 
