@@ -169,14 +169,13 @@ impl Ghost {
         }
         let (begin, fingerprint) = self.place(hash);
         let line = self.line(begin);
-        let mut found = 0_u32;
-        for (way, cell) in line.iter().enumerate() {
-            found |= u32::from((cell ^ fingerprint) >> FINGERPRINT_SHIFT == 0) << way;
-        }
-        if found == 0 {
+        let is_it = |cell: &u32| (cell ^ fingerprint) >> FINGERPRINT_SHIFT == 0;
+        // All of them without a branch, which is a dozen vector instructions; which one is asked only if there is one.
+        if !line.iter().fold(false, |found, cell| found | is_it(cell)) {
             return None;
         }
-        Some(self.take_way(begin, found.trailing_zeros() as usize, now))
+        let way = line.iter().position(is_it)?;
+        Some(self.take_way(begin, way, now))
     }
 
     fn take_way(&mut self, begin: usize, way: usize, now: u32) -> Returned {

@@ -56,8 +56,11 @@ impl Lane {
 
     #[inline]
     fn get(&self, i: usize) -> Option<Token> {
+        if i >= self.len {
+            return None;
+        }
         let at = self.head + i;
-        (i < self.len).then(|| self.blocks[at / BLOCK][at % BLOCK])
+        self.blocks.get(at / BLOCK).map(|block| block[at % BLOCK])
     }
 }
 

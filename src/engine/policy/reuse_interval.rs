@@ -290,7 +290,10 @@ impl Policy for ReuseInterval {
     }
 
     fn candidate(&mut self, room: Option<usize>) -> Option<(Candidate, Token)> {
-        self.follow(room);
+        // What arrived brought the room with it.
+        if self.newcomer.is_none() {
+            self.follow(room);
+        }
         if let Some(Newcomer { place: Err(interval), .. }) = self.newcomer {
             match self.passes(interval) {
                 Some(passes) => {
@@ -369,11 +372,10 @@ impl Policy for ReuseInterval {
         }
     }
 
+    #[inline]
     fn ahead(&self) -> [Option<Token>; 2] {
-        let queue = match self.next_queue(None) {
-            Place::Window => &self.window,
-            Place::Main => &self.main,
-        };
+        // What comes takes a place in the window, as a rule, and the window's oldest has to go.
+        let queue = if self.window.len() > 0 { &self.window } else { &self.main };
         [queue.get(0), queue.get(1)]
     }
 
