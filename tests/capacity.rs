@@ -339,3 +339,39 @@ fn settings_that_contradict_each_other_are_named() {
     assert_eq!(error(Cache::builder().weigher(|_, _| 1)), BuildError::WeigherWithoutWeight);
     assert!(Cache::<u32, u32>::builder().shards(shards(usize::MAX)).build().unwrap().shards() <= 256);
 }
+
+/// Which entries stay is worth something only if readers and writers tell the policy the same time. Requests as they come:
+/// loops over more than there is room for, keys in use, and keys that come back once, soon.
+#[test]
+fn what_will_be_asked_for_again_stays() {
+    let hits = |room: u64, requests: &mut dyn Iterator<Item = u64>| {
+        let cache = Cache::builder().max_entries(room).shards(shards(1)).build().unwrap();
+        let mut ask = |key: u64| {
+            let found = cache.get(&key).is_some();
+            if !found {
+                cache.insert(key, key);
+            }
+            u64::from(found)
+        };
+        requests.map(&mut ask).sum::<u64>()
+    };
+    for room in [64, 100, 1000] {
+        // The best there is keeps as many as there is room for, but for one that passes through.
+        let found = hits(room, &mut (0..300 * room).map(|i| i % (room * 3 / 2)));
+        let best = 300 * room * 2 / 3;
+        assert!(found * 100 >= best * 90, "a loop at {room}: {found} of {best}");
+        // Keys in use, each asked for once in a while, beside twice as many that are never asked for again.
+        let in_use = room * 4 / 5;
+        let found =
+            hits(room, &mut (0..300 * room).map(|i| if i % 3 == 0 { i / 3 % in_use } else { room + i }));
+        assert!(found * 100 >= 100 * room * 85, "a scan at {room}: {found} of {}", 100 * room);
+        // Two loops in turn, ten rounds each: what was in use gives way.
+        let found = hits(room, &mut (0..300 * room).map(|i| i % in_use + i / (30 * room) % 2 * 10_000));
+        assert!(found * 100 >= 300 * room * 75, "two loops at {room}: {found} of {}", 300 * room);
+        // Each asked for again after a tenth of the room in others.
+        let lag = room / 10;
+        let bursts = (0..150 * room).flat_map(|i| [i + 1_000_000, (i + 1_000_000).saturating_sub(lag)]);
+        let found = hits(room, &mut { bursts });
+        assert!(found * 100 >= 150 * room * 80, "bursts at {room}: {found} of {}", 150 * room);
+    }
+}

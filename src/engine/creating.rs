@@ -54,7 +54,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         loop {
             match index.locate(hash, &eq, &pin) {
                 Located::Occupied(entry) => return (Handle::share(entry.node()), false),
-                Located::Vacant(vacant) => match vacant.insert(pending) {
+                Located::Vacant(vacant) => match vacant.insert(pending, 0) {
                     Ok(node) => return (Handle::share(node), true),
                     Err(back) => pending = back,
                 },
@@ -143,7 +143,6 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         mut entry: Draft<K, V>,
     ) -> (Result<Handle<K, V>, Draft<K, V>>, Rest<K, V>) {
         let i = self.number(hash);
-        entry.start_at(self.shards[i].now());
         let mut settling = Settling::new(self);
         let stored = {
             let pin = R::pin();
@@ -154,7 +153,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let cause = self.cause_of(claim);
             let stored = loop {
                 match self.shards[i].index.locate_version(claim, &pin) {
-                    Located::Occupied(old) => match old.replace(entry) {
+                    Located::Occupied(old) => match old.replace(entry, self.shards[i].now()) {
                         Ok((unlinked, newer)) => {
                             let kind = unlinked.kind();
                             settling.note(i, unlinked, cause, &pin);

@@ -312,9 +312,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     fn entry(&self, hash: u64, key: K, value: V, ttl: Option<Duration>, weight: Option<u32>) -> Draft<K, V> {
         let weight = self.weigh(&key, &value, weight);
         let span = ttl.or_else(|| self.lifetimes.span(&key, &value, None));
-        let entry = Draft::new(hash, key, value, &self.lifetimes.terms(weight, span));
-        entry.start_at(self.shard(hash).now());
-        entry
+        Draft::new(hash, key, value, &self.lifetimes.terms(weight, span))
     }
 
     fn fits(&self, entry: &CachedValue<K, V>) -> bool {
@@ -371,7 +369,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             let pin = R::pin();
             match shard.index.spot(hash, |key| key == entry.key(), &pin) {
                 Some(Located::Occupied(old)) if old.node().is_timeless() => {
-                    let (gone, newer) = old.replace(entry)?;
+                    let (gone, newer) = old.replace(entry, shard.now())?;
                     let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
                     gone.retire();
                     drop(pin);
@@ -383,7 +381,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 }
                 Some(Located::Vacant(vacant)) if self.fits(&entry) => {
                     shard.prefetch_policy(hash);
-                    let node = vacant.insert(entry)?;
+                    let node = vacant.insert(entry, shard.now())?;
                     self.counters.count(Event::Insertion);
                     let token = Token::new(hash, node.ticket());
                     let mut settling = Settling::new(self);
@@ -439,7 +437,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             }
                             continue;
                         }
-                        match old.replace(entry) {
+                        match old.replace(entry, self.shards[i].now()) {
                             Ok((unlinked, newer)) => {
                                 let tell = mode == Mode::Always { tell_old: true } && !expired;
                                 let old = tell.then(|| unlinked.handle());
@@ -460,7 +458,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                         self.counters.count(Event::Refused);
                         break Put::Refused(Handle::new(entry));
                     }
-                    Located::Vacant(vacant) => match vacant.insert(entry) {
+                    Located::Vacant(vacant) => match vacant.insert(entry, self.shards[i].now()) {
                         Ok(node) => {
                             self.counters.count(Event::Insertion);
                             let token = Token::new(hash, node.ticket());
@@ -549,7 +547,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 if !entry.is_timeless() {
                                     self.note_deadline();
                                 }
-                                match old.replace(entry) {
+                                match old.replace(entry, self.shards[i].now()) {
                                     Ok((unlinked, newer)) => {
                                         let kind = unlinked.kind();
                                         let handle = Handle::share(newer);
@@ -577,7 +575,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                             if !entry.is_timeless() {
                                 self.note_deadline();
                             }
-                            match vacant.insert(entry) {
+                            match vacant.insert(entry, self.shards[i].now()) {
                                 Ok(node) => {
                                     self.counters.count(Event::Insertion);
                                     let token = Token::new(hash, node.ticket());

@@ -20,7 +20,7 @@ fn put(index: &Map, hash: u64, key: u64, pin: &Pin) {
     let mut newer = entry(hash, key);
     loop {
         match index.locate(hash, |own| *own == key, pin) {
-            Located::Vacant(vacant) => match vacant.insert(newer) {
+            Located::Vacant(vacant) => match vacant.insert(newer, 0) {
                 Ok(_) => return,
                 Err(back) => newer = back,
             },

@@ -109,7 +109,7 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     }
 
     /// Puts a newer version in this one's place. Over a pending node it is a newcomer: it gets a ticket of its own, and
-    /// has to be queued.
+    /// has to be queued. `now` is the eviction policy's time.
     ///
     /// # Errors
     /// Gives the newer version back if the slot no longer holds this one.
@@ -117,13 +117,15 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     pub(crate) fn replace(
         self,
         newer: Draft<K, V>,
+        now: u16,
     ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Draft<K, V>> {
         let generation = self.table.generation();
         let is_newcomer = self.node.kind() == NodeKind::Pending;
         let ticket = if is_newcomer { generation.enter() } else { self.node.ticket() };
         newer.set_ticket(ticket);
-        if !is_newcomer {
-            self.node.hand_on_uses(&newer);
+        match is_newcomer {
+            true => newer.start_at(now),
+            false => self.node.hand_on_uses(&newer),
         }
         let is_error = newer.kind() == NodeKind::Error;
         if is_error {
@@ -185,11 +187,15 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
 }
 
 impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
-    /// Puts a new entry into the bucket.
+    /// Puts a new entry into the bucket. `now` is the eviction policy's time.
     ///
     /// # Errors
     /// Gives the entry back if something was inserted here since the search: the key may be present by now.
-    pub(crate) fn insert(self, entry: Draft<K, V>) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
+    pub(crate) fn insert(
+        self,
+        entry: Draft<K, V>,
+        now: u16,
+    ) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
         // Before the lock: no allocation under it (I7).
         let spare = matches!(self.room, Room::Behind(_)).then(Bucket::boxed);
         let locked = self.meta.locked();
@@ -205,6 +211,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
             generation.add_pending(1);
         } else {
             entry.set_ticket(generation.enter());
+            entry.start_at(now);
         }
         if self.index.weighed {
             generation.add_weight(i64::from(entry.weight()));
