@@ -97,7 +97,7 @@ fn h2_a_version_that_comes_round_admits_no_second_copy() {
         assert!(round == VERSIONS || take(&index, hash, 1, &pin));
     }
     assert_eq!(meta(&pin), before, "the version has come round, and the tags are the same");
-    assert!(sleeper.insert(entry(hash, 1)).is_err(), "the key is there by now");
+    assert!(sleeper.insert(entry(hash, 1), 0).is_err(), "the key is there by now");
     assert_eq!(index.validate(&pin, false).len(), 1);
     assert!(take(&index, hash, 1, &pin));
     assert!(!take(&index, hash, 1, &pin), "removed, it does not reappear");
@@ -121,7 +121,7 @@ fn h2_nor_does_it_overwrite_what_took_the_slot() {
         put(&index, hash, 2, &pin);
         assert!(round == VERSIONS || take(&index, hash, 2, &pin));
     }
-    assert!(sleeper.insert(entry(hash, 1)).is_err());
+    assert!(sleeper.insert(entry(hash, 1), 0).is_err());
     assert_eq!(index.validate(&pin, false).len(), 1, "the other key is still there, and nothing else");
 }
 
