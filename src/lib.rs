@@ -88,7 +88,8 @@
 //!
 //! # Cost
 //!
-//! A read: one hash, two dependent loads, no lock, no allocation, and one fence for the pin of the reclamation backend.
+//! A read: one hash, two dependent loads, no lock, no allocation, no locked instruction and, where the system has membarrier
+//! (Linux), no fence.
 //! Statistics included: they are counted in memory of the thread's own. A write: one allocation; a new key in a bounded
 //! cache also takes its shard's policy mutex. `ARCHITECTURE.md` has the figures and the commands that print them.
 

@@ -966,9 +966,7 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
             }
         }
         gone.retire();
-        let keeps_its_use =
-            cause == RemovalCause::Evicted || cause == RemovalCause::Replaced && engine.weigher.is_none();
-        if !keeps_its_use {
+        if cause != RemovalCause::Evicted {
             engine.note_slack(i, pin);
         }
         self.rest.touched = if self.rest.touched == NONE || self.rest.touched == i { i } else { MANY };

@@ -98,6 +98,8 @@ pub(crate) struct ReuseInterval {
     victim: Option<u32>,
     /// Whether a judgement waits for it; or the last candidate had expired, and the main queue's first may have, too.
     wants_victim: bool,
+    /// Whether the victim was asked for and is out of reach: the window is judged without it.
+    blind: bool,
     newcomer: Option<Newcomer>,
     /// The queue to ask next, where the other one's first was out of reach.
     instead: Option<Place>,
@@ -332,6 +334,7 @@ impl Policy for ReuseInterval {
                         Verdict::Keep { reuse: 0 }
                     }
                     Some(false) => Verdict::Evict,
+                    None if std::mem::take(&mut self.blind) => Verdict::Evict,
                     None => {
                         self.wants_victim = true;
                         Verdict::Wait
@@ -364,6 +367,8 @@ impl Policy for ReuseInterval {
             Fate::Taken => {
                 // Not the window: there it may be alone, and would be the next again.
                 self.main.push(token);
+                self.blind = candidate == Candidate::Scout;
+                self.wants_victim &= !self.blind;
                 self.instead = Some(if from_window { Place::Main } else { Place::Window });
             }
             // Expired ones come in swarms.
@@ -607,5 +612,26 @@ mod tests {
             }
         }
         panic!("the window's one was never asked");
+    }
+
+    /// The window's one was used, so that it is judged by the victim's age, and all that could be the victim are out of reach.
+    #[test]
+    fn a_window_is_judged_without_a_victim_that_is_out_of_reach() {
+        let room = 32;
+        let mut shard = Shard::default();
+        (0..64).for_each(|i| shard.request(i, room));
+        let idle = shard.policy.window.get(0).expect("the window has its share");
+        shard.policy.arrive(token(1000), Some(room));
+        for _ in 0..2 * room {
+            let (candidate, token) = shard.policy.candidate(Some(room)).expect("there are tokens");
+            if token != idle {
+                shard.policy.settle(candidate, Fate::Taken);
+            } else if shard.policy.judge(candidate, Uses { count: 1, stamp: 0, interval: 1 })
+                == Verdict::Evict
+            {
+                return;
+            }
+        }
+        panic!("the window's one was never evicted");
     }
 }

@@ -315,7 +315,8 @@ impl<R: Reclaim> Limbo<R> {
         for (bag, len) in bags {
             // SAFETY: `&mut self`: no claimant is left, and each bag is in one place only (L3).
             let bag = unsafe { Box::from_raw(bag.as_ptr()) };
-            all.extend(bag.items[..len].iter().map(|item| Garbage(item.load(ord::FILL()))));
+            let items = bag.items[..len].iter().map(|item| Garbage(item.load(ord::FILL())));
+            all.extend(items.filter(|item| !item.0.is_null()));
         }
         all
     }
@@ -382,7 +383,13 @@ impl<R: Reclaim> Iterator for Due<'_, R> {
                 self.items = unsafe { bag.as_ref() }.items[..len].iter();
                 continue;
             };
-            let item = Garbage(item.load(ord::FILL()));
+            let place = item;
+            let item = Garbage(place.load(ord::FILL()));
+            // Empty for its next use: a claimant that a fork took away leaves its place as it was, and null is a leak only.
+            place.store(ptr::null_mut(), ord::FILL());
+            if item.0.is_null() {
+                continue;
+            }
             if self.held.is_empty() || self.held.binary_search(&item.plain()).is_err() {
                 return Some(item);
             }
