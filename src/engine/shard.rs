@@ -16,7 +16,7 @@ use super::policy::{Fate, Lines, Policy, ReuseInterval, Token, Verdict};
 use super::reclaim::Reclaim;
 use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked, prefetch};
 use super::{Engine, RemovalCause, Settling};
-use crate::sync::{AtomicU16, AtomicUsize, Mutex, Ordering, lock};
+use crate::sync::{Mutex, Ordering, lock, plain};
 use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 
@@ -28,14 +28,15 @@ pub(crate) struct Shard<K, V, R: Reclaim> {
     signals: CachePadded<Signals>,
 }
 
-/// What a policy tells those who don't hold its mutex. All `Relaxed`: numbers, compared with hints, or prefetched.
+/// What a policy tells those who don't hold its mutex. All `Relaxed`: numbers, compared with hints, or prefetched. Not modelled:
+/// they decide only who is evicted.
 #[derive(Default)]
 struct Signals {
     /// The clock, which readers stamp uses with.
-    now: AtomicU16,
+    now: plain::AtomicU16,
     /// Its `Lines`.
-    begin: AtomicUsize,
-    count: AtomicUsize,
+    begin: plain::AtomicUsize,
+    count: plain::AtomicUsize,
 }
 
 /// For whom room is made.

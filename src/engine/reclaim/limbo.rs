@@ -386,7 +386,10 @@ impl<R: Reclaim> Iterator for Due<'_, R> {
             let place = item;
             let item = Garbage(place.load(ord::FILL()));
             // Empty for its next use: a claimant that a fork took away leaves its place as it was, and null is a leak only.
-            place.store(ptr::null_mut(), ord::FILL());
+            // Models don't fork.
+            if !cfg!(dogpile_loom) {
+                place.store(ptr::null_mut(), ord::FILL());
+            }
             if item.0.is_null() {
                 continue;
             }

@@ -38,7 +38,7 @@
 use super::blocks;
 use crate::engine::policy::Uses;
 use crate::engine::reclaim::{Counted, Held, Shared};
-use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings};
+use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings, plain};
 use crate::time::{Instant, decode, encode};
 use std::alloc::Layout;
 use std::any::Any;
@@ -120,7 +120,8 @@ pub struct CachedValue<K, V> {
     gate: AtomicU8,
     hash: u32,
     /// The policy's: the tick of the last stamped use, below the ticks between the last two.
-    seen: AtomicU32,
+    /// Not modelled: it decides only who is evicted.
+    seen: plain::AtomicU32,
     expiry: AtomicU64,
     key: K,
     body: Body<V>,
@@ -226,7 +227,7 @@ impl<K, V> Draft<K, V> {
             marks: AtomicU8::new((kind as u8) << KIND_SHIFT | if roomy { ROOMY } else { 0 }),
             gate: AtomicU8::new(gate),
             hash: hash as u32,
-            seen: AtomicU32::new(0),
+            seen: plain::AtomicU32::new(0),
             expiry: AtomicU64::new(expiry),
             key,
             body,
@@ -587,7 +588,8 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
         let strong = unsafe { &(*node.as_ptr()).strong };
         // A count of one is the caller's own, and nobody is left who could raise it (N3): no read-modify-write for that.
-        if strong.load(ord::SOLE()) != 1 {
+        // Models go the long way, which has the same edge: one step more in each release multiplies their schedules.
+        if cfg!(dogpile_loom) || strong.load(ord::SOLE()) != 1 {
             if strong.fetch_sub(1, ord::RELEASE()) != 1 {
                 return;
             }
