@@ -207,7 +207,14 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     }
 
     fn free(&self, due: impl IntoIterator<Item = Garbage>, release: &mut impl FnMut(Handle<K, V>, bool)) {
+        #[cfg(dogpile_loom)]
+        let mut seen = Vec::new();
         for Garbage(address) in due {
+            #[cfg(dogpile_loom)]
+            {
+                assert!(!seen.contains(&address), "I3: what is retired is retired once");
+                seen.push(address);
+            }
             let plain = address.map_addr(|address| address & !7);
             match address.addr() & 7 {
                 // SAFETY: a retired node carries the table's reference, and nobody can reach it but by counts of
