@@ -404,7 +404,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         panics.resume();
     }
 
-    #[cold]
+    /// Every other insertion: the usual one where there are weights, deadlines, or a listener.
     #[inline(never)]
     fn insert_entry(&self, hash: u64, mut entry: Draft<K, V>, mode: Mode) -> (Put<K, V>, Overtaken<K, V>)
     where
