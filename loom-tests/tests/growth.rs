@@ -21,7 +21,10 @@ fn i4_growth_and_a_replacement() {
         let engine: Arc<Still> = engine();
         engine.insert(A, 7, census.value(1));
         let grower = go(&engine, |engine| engine.grow_now());
-        assert!(matches!(engine.insert(A, 7, census.value(2)), Put::Replaced(_)), "present all the while");
+        assert!(
+            matches!(engine.insert_with(A, 7, census.value(2)), Put::Replaced(_)),
+            "present all the while"
+        );
         assert_eq!(engine.get(A, 7).map(|value| value.read()), Some(2));
         done(grower);
         assert_eq!(engine.get(A, 7).map(|value| value.read()), Some(2));
@@ -44,7 +47,10 @@ fn i4_growth_and_a_replacement_and_a_reader() {
             let seen = [(); 2].map(|()| engine.get(A, 7).expect("present all the while").read());
             assert!(seen[0] <= seen[1], "{seen:?}");
         });
-        assert!(matches!(engine.insert(A, 7, census.value(2)), Put::Replaced(_)), "present all the while");
+        assert!(
+            matches!(engine.insert_with(A, 7, census.value(2)), Put::Replaced(_)),
+            "present all the while"
+        );
         done(reader);
         done(grower);
         assert_eq!(engine.get(A, 7).map(|value| value.read()), Some(2));
@@ -82,9 +88,9 @@ fn i5_growth_and_two_inserts() {
         let value = census.value(1);
         let rival = go(&engine, move |engine| {
             engine.grow_now();
-            matches!(engine.insert(A, 7, value), Put::Added)
+            matches!(engine.insert_with(A, 7, value), Put::Added)
         });
-        let added = matches!(engine.insert(A, 7, census.value(2)), Put::Added);
+        let added = matches!(engine.insert_with(A, 7, census.value(2)), Put::Added);
         assert!(engine.get(A, 7).is_some(), "what was inserted is found");
         assert!(added ^ done(rival), "exactly one of the two added the key");
         assert_eq!(engine.scan().len(), 2);
@@ -105,8 +111,8 @@ fn i5_growth_and_two_inserts_apart() {
         engine.insert(B, 8, census.value(8));
         let grower = go(&engine, |engine| engine.grow_now());
         let value = census.value(1);
-        let rival = go(&engine, move |engine| matches!(engine.insert(A, 7, value), Put::Added));
-        let added = matches!(engine.insert(A, 7, census.value(2)), Put::Added);
+        let rival = go(&engine, move |engine| matches!(engine.insert_with(A, 7, value), Put::Added));
+        let added = matches!(engine.insert_with(A, 7, census.value(2)), Put::Added);
         assert!(added ^ done(rival), "exactly one of the two added the key");
         done(grower);
         assert_eq!(engine.scan().len(), 2);

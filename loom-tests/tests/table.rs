@@ -16,11 +16,33 @@ fn i1_two_inserts_of_one_key() {
         let value = census.value(1);
         let rival = go(&engine, move |engine| {
             engine.remove(other, 9);
-            matches!(engine.insert(k, 7, value), Put::Added)
+            matches!(engine.insert_with(k, 7, value), Put::Added)
         });
-        let added = matches!(engine.insert(k, 7, census.value(2)), Put::Added);
+        let added = matches!(engine.insert_with(k, 7, census.value(2)), Put::Added);
         assert!(added ^ done(rival), "exactly one of the two added the key");
         assert_eq!(engine.scan().len(), 1);
+        engine.validate();
+        drop(engine);
+        assert!(census.alive().is_empty(), "each value ended once");
+    });
+}
+
+/// I1: the same by the short way.
+#[test]
+fn i1_two_inserts_at_a_glance() {
+    check("i1_two_inserts_at_a_glance", Some(3), || {
+        let census = Census::new();
+        let engine = Arc::new(Still::unbounded(0));
+        let (k, other) = (hash(0, 1, 0), hash(0, 2, 0));
+        engine.insert(other, 9, census.value(9));
+        let value = census.value(1);
+        let rival = go(&engine, move |engine| {
+            engine.remove(other, 9);
+            engine.insert(k, 7, value);
+        });
+        engine.insert(k, 7, census.value(2));
+        done(rival);
+        assert_eq!(engine.scan().len(), 1, "I1");
         engine.validate();
         drop(engine);
         assert!(census.alive().is_empty(), "each value ended once");
@@ -37,7 +59,7 @@ fn i1_no_going_back() {
         engine.insert(k, 7, census.value(1));
         let remover = go(&engine, move |engine| engine.remove(k, 7).map(|old| old.read()));
         let value = census.value(2);
-        let inserter = go(&engine, move |engine| match engine.insert(k, 7, value) {
+        let inserter = go(&engine, move |engine| match engine.insert_with(k, 7, value) {
             Put::Replaced(Some(old)) => Some(old.read()),
             _ => None,
         });
@@ -67,7 +89,7 @@ fn i3_one_winner_for_each_version() {
         engine.insert(k, 7, census.value(1));
         let rival = go(&engine, move |engine| engine.remove(k, 7).map(|old| old.read()));
         let value = census.value(2);
-        let replaced = matches!(engine.insert(k, 7, value), Put::Replaced(_));
+        let replaced = matches!(engine.insert_with(k, 7, value), Put::Replaced(_));
         assert_eq!(done(rival), Some(if replaced { 2 } else { 1 }));
         assert_eq!(engine.entries(), u64::from(!replaced));
         engine.validate();

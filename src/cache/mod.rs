@@ -677,7 +677,9 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn insert(&self, key: K, value: V) -> Option<Handle<K, V>> {
         let hash = self.hash(&key);
-        match self.put(hash, key, value, InsertOptions::new(), Mode::Always { tell_old: false }) {
+        let (put, overtaken) = self.engine().put(hash, key, value)?;
+        self.overtake(overtaken);
+        match put {
             Put::Refused(handle) => Some(handle),
             Put::Added | Put::Replaced(_) | Put::Present { .. } => None,
         }

@@ -140,10 +140,13 @@ impl<V, const ENDS: bool> Creating<V, ENDS> {
     }
 
     pub fn insert(&self, at: Key, value: V, time_to_live: Option<Duration>) {
-        let mode = Mode::Always { tell_old: false };
-        let put = || self.engine.insert(at.hash, at.key, value, time_to_live, None, mode);
-        let (_, overtaken) = self.steps.step(put);
-        if let Some((old, newer)) = overtaken {
+        let put = || match time_to_live {
+            None => self.engine.put(at.hash, at.key, value),
+            span => {
+                Some(self.engine.insert(at.hash, at.key, value, span, None, Mode::Always { tell_old: false }))
+            }
+        };
+        if let Some((_, Some((old, newer)))) = self.steps.step(put) {
             self.flights.overtake(old.entry().gate(), || Outcome::Value(newer));
         }
     }

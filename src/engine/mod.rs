@@ -44,7 +44,7 @@ use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
-use table::{Eviction, Index, Located, Unlinked};
+use table::{Eviction, Index, Located, Spot, Unlinked};
 use weight::Pool;
 
 /// Why an entry left the cache.
@@ -100,6 +100,21 @@ pub(crate) enum Put<K, V> {
 /// A version that was replaced while its gate byte was taken, and what is there instead: who waits for another newer
 /// version of it may have this one.
 pub(crate) type Overtaken<K, V> = Option<(Handle<K, V>, Handle<K, V>)>;
+
+/// Why an insertion was not done with at once.
+enum Detour<K, V> {
+    /// It was not the usual one: it is still to be done.
+    Other(Draft<K, V>),
+    /// It was done, but those who wait for a newer version of `old` are still to be told.
+    Overtaken { old: Handle<K, V>, newer: Handle<K, V> },
+}
+
+impl<K, V> From<Draft<K, V>> for Detour<K, V> {
+    #[inline]
+    fn from(entry: Draft<K, V>) -> Self {
+        Self::Other(entry)
+    }
+}
 
 /// What to do where an entry is, or is not.
 pub(crate) enum Step<V> {
@@ -315,12 +330,29 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         Draft::new(hash, key, value, &self.lifetimes.terms(weight, span))
     }
 
+    #[inline]
     fn fits(&self, entry: &CachedValue<K, V>) -> bool {
         self.pool.as_ref().is_none_or(|pool| u64::from(entry.weight()) <= pool.capacity())
     }
 
-    /// Puts an entry in.
+    /// Puts an entry in, with no word of what it replaces. None: that was all.
     #[inline]
+    pub(crate) fn put(&self, hash: u64, key: K, value: V) -> Option<(Put<K, V>, Overtaken<K, V>)>
+    where
+        K: Eq,
+    {
+        let mode = Mode::Always { tell_old: false };
+        if !self.is_plain || self.timed.load(Ordering::Relaxed) != 0 {
+            return Some(self.insert(hash, key, value, None, None, mode));
+        }
+        match self.insert_simply(hash, key, value) {
+            Ok(()) => None,
+            Err(Detour::Other(entry)) => Some(self.insert_entry(hash, entry, mode)),
+            Err(Detour::Overtaken { old, newer }) => Some((Put::Replaced(None), Some((old, newer)))),
+        }
+    }
+
+    /// Puts an entry in.
     pub(crate) fn insert(
         &self,
         hash: u64,
@@ -333,66 +365,50 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     where
         K: Eq,
     {
-        let is_plain = self.is_plain && ttl.is_none() && weight.is_none();
-        let mut entry = match is_plain {
-            true => Draft::new(hash, key, value, &Terms::PLAIN),
-            false => self.entry(hash, key, value, ttl, weight),
-        };
-        if is_plain && mode == (Mode::Always { tell_old: false }) {
-            match self.insert_simply(hash, entry) {
-                Ok(done) => return done,
-                Err(back) => entry = back,
-            }
-        }
-        self.insert_entry(hash, entry, mode)
+        self.insert_entry(hash, self.entry(hash, key, value, ttl, weight), mode)
     }
 
-    /// The usual insertion: over a live value or of a new key, where there is nothing to weigh, to tell or to sweep.
+    /// The usual insertion, where there is nothing to weigh, to tell, or to sweep: over a live value, or of a new key.
     ///
     /// # Errors
-    /// Gives the entry back if the case is another one.
+    /// What is still to be done.
     #[inline]
-    fn insert_simply(
-        &self,
-        hash: u64,
-        entry: Draft<K, V>,
-    ) -> Result<(Put<K, V>, Overtaken<K, V>), Draft<K, V>>
+    fn insert_simply(&self, hash: u64, key: K, value: V) -> Result<(), Detour<K, V>>
     where
         K: Eq,
     {
-        if self.timed.load(Ordering::Relaxed) != 0 {
-            return Err(entry);
-        }
+        let entry = Draft::new(hash, key, value, &Terms::PLAIN);
         let i = self.number(hash);
         let shard = &self.shards[i];
-        let rest = {
-            let pin = R::pin();
-            match shard.index.spot(hash, |key| key == entry.key(), &pin) {
-                Some(Located::Occupied(old)) if old.node().is_timeless() => {
-                    let (gone, newer) = old.replace(entry, shard.now())?;
-                    let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
-                    gone.retire();
-                    drop(pin);
-                    self.counters.count(Event::Replacement);
-                    if shard.index.has_due() {
-                        self.collect_one(i);
-                    }
-                    return Ok((Put::Replaced(None), overtaken));
+        let pin = R::pin();
+        match shard.index.spot(hash, |key| key == entry.key(), &pin) {
+            Some(Spot::Occupied(old)) if old.node().is_timeless() => {
+                // It has no deadline, so it is a value (N4).
+                let (gone, newer) = old.replace_value(entry)?;
+                let overtaken = gone.taken().map(|old| (old, Handle::share(newer)));
+                gone.retire();
+                drop(pin);
+                self.counters.count(Event::Replacement);
+                if shard.index.has_due() {
+                    self.collect_one(i);
                 }
-                Some(Located::Vacant(vacant)) if self.fits(&entry) => {
-                    shard.prefetch_policy(hash);
-                    let node = vacant.insert(entry, shard.now())?;
-                    self.counters.count(Event::Insertion);
+                overtaken.map_or(Ok(()), |(old, newer)| Err(Detour::Overtaken { old, newer }))
+            }
+            Some(Spot::Gap(gap)) if self.fits(&entry) => {
+                shard.prefetch_policy(hash);
+                let node = gap.insert(entry, shard.now())?;
+                self.counters.count(Event::Insertion);
+                if self.pool.is_some() {
                     let token = Token::new(hash, node.ticket());
                     let mut settling = Settling::new(self);
                     self.make_room(i, Sake::Newcomer(token), None, &pin, &mut settling);
-                    settling.into_rest()
+                    drop(pin);
+                    settling.finish();
                 }
-                _ => return Err(entry),
+                Ok(())
             }
-        };
-        self.finish(rest);
-        Ok((Put::Added, None))
+            _ => Err(Detour::Other(entry)),
+        }
     }
 
     /// Frees what is due in shard `i`.
@@ -404,7 +420,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         panics.resume();
     }
 
-    /// Every other insertion: the usual one where there are weights, deadlines, or a listener.
+    /// Every other insertion, and the usual one where there are weights, deadlines, or a listener.
     #[inline(never)]
     fn insert_entry(&self, hash: u64, mut entry: Draft<K, V>, mode: Mode) -> (Put<K, V>, Overtaken<K, V>)
     where

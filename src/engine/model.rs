@@ -66,7 +66,13 @@ impl<V, const ENDS: bool> Engine<V, ENDS> {
         self.0.get_in(hash, |other| *other == key, &pin).map(|node| read(node.value()))
     }
 
-    pub fn insert(&self, hash: u64, key: u64, value: V) -> Put<V> {
+    /// By the short way where there is one.
+    pub fn insert(&self, hash: u64, key: u64, value: V) {
+        let _ = self.0.put(hash, key, value);
+    }
+
+    /// By the long way.
+    pub fn insert_with(&self, hash: u64, key: u64, value: V) -> Put<V> {
         self.put(hash, key, value, Mode::Always { tell_old: true })
     }
 

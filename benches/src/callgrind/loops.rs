@@ -111,10 +111,14 @@ pub(super) const LARGE_LOOPS: &[Loop] = &[
     Loop { subject: "dogpile", operation: "large_hit", run: large_hit::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "large_miss", run: large_miss::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "large_miss_turned", run: large_miss_turned },
+    Loop { subject: "dogpile", operation: "large_replace", run: large_replace::<Dogpile<u64>> },
+    Loop { subject: "dogpile", operation: "large_churn", run: large_churn::<Dogpile<u64>> },
     Loop { subject: "hashbrown", operation: "large_hit", run: large_hit::<Hashbrown<u64>> },
     Loop { subject: "hashbrown", operation: "large_miss", run: large_miss::<Hashbrown<u64>> },
     Loop { subject: "quick_cache", operation: "large_hit", run: large_hit::<QuickCache<u64>> },
     Loop { subject: "quick_cache", operation: "large_miss", run: large_miss::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "large_replace", run: large_replace::<QuickCache<u64>> },
+    Loop { subject: "quick_cache", operation: "large_churn", run: large_churn::<QuickCache<u64>> },
 ];
 
 /// Runs one loop: what the child process does.
@@ -252,6 +256,25 @@ fn large_miss<S: Subject<u64>>(variant: Variant) {
 /// Fewer turnovers of more entries: an overflow bucket shows after a few.
 fn large_miss_turned(variant: Variant) {
     misses_above(&turned::<Dogpile<u64>>(LARGE / 4, 4), variant, LARGE);
+}
+
+fn large_replace<S: Subject<u64>>(variant: Variant) {
+    let mut subject = large::<S>();
+    let order = Order::<u64>::hits(0, LARGE, 1, ITERATIONS);
+    drive(variant, order.window(0), |key| {
+        subject.put(key, key);
+        Some(key)
+    });
+}
+
+/// New keys in a full cache.
+fn large_churn<S: Subject<u64>>(variant: Variant) {
+    let mut subject: S = turned(LARGE, 2);
+    let keys: Vec<u64> = (2 * LARGE..).take(ITERATIONS).map(u64::of).collect();
+    drive(variant, &keys, |key| {
+        subject.put(key, key);
+        Some(key)
+    });
 }
 
 /// Random lines of an array: one each.

@@ -173,13 +173,28 @@ impl<R: Reclaim> Limbo<R> {
                     && bag.weight.fetch_add(weight, Ordering::Relaxed).saturating_add(weight) >= heavy;
                 if place + 1 >= bag.limit || too_heavy {
                     // Who holds the lock seals it, or the next one does.
-                    if let Ok(lists) = self.lists.try_lock() {
-                        self.seal(lists, current, population(), heavy, pin);
-                    }
+                    self.enough(current, false, &population, heavy, pin);
                 }
                 return;
             }
-            self.seal(lock(&self.lists), current, population(), heavy, pin);
+            self.enough(current, true, &population, heavy, pin);
+        }
+    }
+
+    /// Seals a bag with enough in it, for who has the lock.
+    #[cold]
+    #[inline(never)]
+    fn enough(
+        &self,
+        current: *mut Bag,
+        wait: bool,
+        population: &impl Fn() -> usize,
+        heavy: u64,
+        pin: &R::Pin,
+    ) {
+        let lists = if wait { Some(lock(&self.lists)) } else { self.lists.try_lock().ok() };
+        if let Some(lists) = lists {
+            self.seal(lists, current, population(), heavy, pin);
         }
     }
 
@@ -206,7 +221,6 @@ impl<R: Reclaim> Limbo<R> {
         self.due.load(Ordering::Relaxed) && self.due.swap(false, Ordering::Relaxed)
     }
 
-    #[cold]
     fn seal(
         &self,
         mut lists: MutexGuard<'_, Lists<R::Grace>>,

@@ -253,6 +253,7 @@ impl Generation {
         debug_assert!(before & ENTRIES_MASK != 0, "an entry leaves once");
     }
 
+    #[inline]
     pub(crate) fn entries(&self) -> u64 {
         self.entries.load(Ordering::SeqCst) & ENTRIES_MASK
     }
@@ -268,6 +269,7 @@ impl Generation {
     }
 
     /// Everything that takes a slot.
+    #[inline]
     pub(super) fn nodes(&self) -> u64 {
         self.entries() + u64::try_from(self.pending.load(Ordering::Relaxed)).unwrap_or(0)
     }

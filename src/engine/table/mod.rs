@@ -75,7 +75,7 @@ mod tests;
 pub(crate) use bucket::Generation;
 pub(crate) use node::{CLAIMED, Draft, Failure, HELD, MOST_REUSE, NodeKind, TAKEN, Terms};
 pub use node::{CachedValue, Handle};
-pub(crate) use write::{Eviction, Located, Unlinked};
+pub(crate) use write::{Eviction, Located, Spot, Unlinked};
 
 use super::reclaim::{Held, Limbo, Reclaim, Shared};
 use crate::sync::{AtomicPtr, Mutex, orderings};

@@ -237,6 +237,22 @@ impl<K, V> Draft<K, V> {
         Self(node, PhantomData)
     }
 
+    /// For an entry under a new key: its ticket, and its first stamp.
+    #[inline]
+    pub(crate) fn start(&self, ticket: u16, now: u16) {
+        self.ticket.store(ticket, Ordering::Relaxed);
+        self.seen.store(now.into(), Ordering::Relaxed);
+    }
+
+    /// For a newer version: it stays in the policy's books as the former one is there.
+    #[inline]
+    pub(crate) fn follow(&self, former: &CachedValue<K, V>) {
+        self.ticket.store(former.ticket(), Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed) & !USES;
+        self.marks.store(marks | former.reuse(), Ordering::Relaxed);
+        self.seen.store(former.seen.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
     /// The node, which the caller now owns one reference to.
     #[inline]
     pub(super) fn into_raw(self) -> NonNull<CachedValue<K, V>> {
@@ -317,6 +333,7 @@ impl<K, V> CachedValue<K, V> {
     ///
     /// # Safety
     /// - The caller has the node alone, and gives it up.
+    #[inline]
     unsafe fn destroy(node: NonNull<Self>) {
         /// The block goes even if a destructor panics.
         struct Block<K, V>(NonNull<CachedValue<K, V>>);
@@ -516,24 +533,11 @@ impl<K, V> CachedValue<K, V> {
         }
     }
 
-    /// The first stamp, before anybody else sees the node.
-    #[inline]
-    pub(crate) fn start_at(&self, now: u16) {
-        self.seen.store(now.into(), Ordering::Relaxed);
-    }
-
     /// What the eviction policy wants to know.
     #[inline]
     pub(crate) fn uses(&self) -> Uses {
         let seen = self.seen.load(Ordering::Relaxed);
         Uses { count: self.reuse(), stamp: seen as u16, interval: (seen >> 16) as u16 }
-    }
-
-    /// A newer version stays in the policy's books as this one is there.
-    #[inline]
-    pub(crate) fn hand_on_uses(&self, newer: &Self) {
-        newer.set_reuse(self.reuse());
-        newer.seen.store(self.seen.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
     #[inline]
@@ -544,10 +548,6 @@ impl<K, V> CachedValue<K, V> {
 
     pub(crate) fn ticket(&self) -> u16 {
         self.ticket.load(Ordering::Relaxed)
-    }
-
-    pub(crate) fn set_ticket(&self, ticket: u16) {
-        self.ticket.store(ticket, Ordering::Relaxed);
     }
 
     /// # Safety
@@ -584,6 +584,7 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         }
     }
 
+    #[inline]
     unsafe fn release(node: NonNull<Self>) {
         // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
         let strong = unsafe { &(*node.as_ptr()).strong };
@@ -663,8 +664,9 @@ impl<K, V> Handle<K, V> {
     ///
     /// # Safety
     /// - The caller owns one reference to `node` and gives it up.
-    pub(crate) unsafe fn from_raw(node: *mut CachedValue<K, V>) -> Self {
-        Self { node: NonNull::new(node).expect("a reference is not null"), owns: PhantomData }
+    #[inline]
+    pub(crate) unsafe fn from_raw(node: NonNull<CachedValue<K, V>>) -> Self {
+        Self { node, owns: PhantomData }
     }
 
     pub(super) fn as_ptr(&self) -> *mut CachedValue<K, V> {
@@ -727,6 +729,7 @@ impl<K, V> Clone for Handle<K, V> {
 }
 
 impl<K, V> Drop for Handle<K, V> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: gives up this handle's own reference, once.
         unsafe { CachedValue::release(self.node) }

@@ -134,6 +134,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.table(pin).len() * SLOTS
     }
 
+    #[inline]
     pub(super) fn retire(&self, kind: Kind, address: *mut (), weight: u64, heavy: u64, pin: &R::Pin) {
         let item = Garbage(address.map_addr(|address| address | kind as usize));
         let population = || self.population(pin);
@@ -192,8 +193,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     /// `release` gets the table's reference of each node, and whether a `clear` took it away. Returns whether it came
     /// any further; what guards hold does not count.
     pub(crate) fn collect(&self, mut release: impl FnMut(Handle<K, V>, bool)) -> bool {
-        let mut freed = false;
-        self.free(self.limbo.take().inspect(|_| freed = true), &mut release);
+        let freed = self.free(self.limbo.take(), &mut release);
         let Some(grave) = lock(&self.graveyard).pop() else { return freed };
         let (nodes, rest) = self.exhume(grave, SLICE);
         if let Some(rest) = rest {
@@ -206,39 +206,54 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         true
     }
 
-    fn free(&self, due: impl IntoIterator<Item = Garbage>, release: &mut impl FnMut(Handle<K, V>, bool)) {
+    /// Returns whether there was anything.
+    fn free(
+        &self,
+        due: impl IntoIterator<Item = Garbage>,
+        release: &mut impl FnMut(Handle<K, V>, bool),
+    ) -> bool {
+        let mut any = false;
         #[cfg(dogpile_loom)]
         let mut seen = Vec::new();
         for Garbage(address) in due {
+            any = true;
             #[cfg(dogpile_loom)]
             {
                 assert!(!seen.contains(&address), "I3: what is retired is retired once");
                 seen.push(address);
             }
-            let plain = address.map_addr(|address| address & !7);
-            match address.addr() & 7 {
-                // SAFETY: a retired node carries the table's reference, and nobody can reach it but by counts of
-                // their own (R2, R3).
-                0 => release(unsafe { Handle::from_raw(plain.cast()) }, false),
-                // SAFETY: a chained bucket that was taken out of its chain, came from `Bucket::boxed`, and is past
-                // its grace period. It holds no node.
-                1 => drop(unsafe { Box::from_raw(plain.cast::<Bucket<Node<K, V>>>()) }),
-                // SAFETY: the node sat in a dead table, with that table's reference, and nobody holds it by a slot.
-                4 => release(unsafe { Handle::from_raw(plain.cast()) }, true),
-                kind => {
-                    // SAFETY: what was retired is not null.
-                    let header = unsafe { NonNull::new_unchecked(plain.cast::<Header<Node<K, V>>>()) };
-                    if kind == Kind::Migrated as usize {
-                        // SAFETY: a retired table past its grace period is ours alone.
-                        let table = unsafe { Table::from_header(header) };
-                        // SAFETY: the same; its nodes have moved on.
-                        unsafe { table.free() };
-                    } else {
-                        lock(&self.graveyard).push(Grave { header, at: 0 });
-                    }
-                }
+            // SAFETY: what is retired is an address of something, and limbo leaves out places that are empty.
+            let plain = unsafe { NonNull::new_unchecked(address.map_addr(|address| address & !7)) };
+            let kind = address.addr() & 7;
+            if kind == Kind::Node as usize || kind == Kind::Cleared as usize {
+                // SAFETY: a node in limbo carries the table's reference, also one from a dead table, and nobody can reach it
+                // but by counts of their own (R2, R3).
+                let node = unsafe { Handle::from_raw(plain.cast()) };
+                release(node, kind == Kind::Cleared as usize);
+            } else {
+                self.free_other(kind, plain);
             }
         }
+        any
+    }
+
+    #[cold]
+    fn free_other(&self, kind: usize, address: NonNull<()>) {
+        if kind == Kind::Bucket as usize {
+            // SAFETY: a chained bucket that was taken out of its chain, came from `Bucket::boxed`, and is past its grace
+            // period. It holds no node.
+            drop(unsafe { Box::from_raw(address.cast::<Bucket<Node<K, V>>>().as_ptr()) });
+            return;
+        }
+        let header = address.cast::<Header<Node<K, V>>>();
+        if kind == Kind::Dead as usize {
+            lock(&self.graveyard).push(Grave { header, at: 0 });
+            return;
+        }
+        // SAFETY: a retired table past its grace period is ours alone.
+        let table = unsafe { Table::from_header(header) };
+        // SAFETY: the same; its nodes have moved on.
+        unsafe { table.free() };
     }
 
     /// Takes the nodes out of the next `most` buckets of a dead table, and frees it when it is empty.

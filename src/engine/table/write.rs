@@ -32,14 +32,31 @@ pub(crate) struct Occupied<'p, K, V, R: Reclaim> {
     node: Shared<'p, CachedValue<K, V>>,
 }
 
-/// A bucket without the key, as of its meta word, and where the key would go.
-pub(crate) struct Vacant<'p, K, V, R: Reclaim> {
+/// What a glance finds.
+pub(crate) enum Spot<'p, K, V, R: Reclaim> {
+    Occupied(Occupied<'p, K, V, R>),
+    Gap(Gap<'p, K, V, R>),
+}
+
+/// A bucket without the key and without a chain, as of its meta word, and the slot where the key would go.
+pub(crate) struct Gap<'p, K, V, R: Reclaim> {
+    place: Place<'p, K, V, R>,
+    slot: usize,
+}
+
+/// A home bucket, as of its meta word.
+struct Place<'p, K, V, R: Reclaim> {
     index: &'p Index<K, V, R>,
     pin: &'p R::Pin,
     table: Table<'p, Node<K, V>>,
     home: &'p Bucket<Node<K, V>>,
     meta: Meta,
     hash: u64,
+}
+
+/// A bucket without the key, and where the key would go.
+pub(crate) struct Vacant<'p, K, V, R: Reclaim> {
+    place: Place<'p, K, V, R>,
     /// The nodes of other keys with the same bits of a hash, as the search met them (H2). There are hardly ever any.
     alike: Vec<*mut Node<K, V>>,
     room: Room<'p, K, V>,
@@ -62,12 +79,18 @@ pub(crate) struct Unlinked<'p, K, V, R: Reclaim> {
 }
 
 impl<'p, K, V, R: Reclaim> Unlinked<'p, K, V, R> {
-    /// Gives the table's reference to limbo, and a reference of their own to whoever wants one.
+    /// Gives the table's reference to limbo.
+    #[inline]
     pub(crate) fn retire(self) {
-        let generation = self.index.generation(self.pin);
-        let heavy = if self.index.weighed { generation.weight() / 16 + 1 } else { 0 };
-        let weight = u64::from(self.node.weight());
+        let (weight, heavy) = if self.index.weighed { self.burden() } else { (0, 0) };
         self.index.retire(Kind::Node, self.node.as_ptr().cast(), weight, heavy, self.pin);
+    }
+
+    /// What it weighs, and what would be a heavy bag of garbage.
+    #[inline(never)]
+    fn burden(&self) -> (u64, u64) {
+        let heavy = self.index.generation(self.pin).weight() / 16 + 1;
+        (u64::from(self.node.weight()), heavy)
     }
 
     pub(crate) fn handle(&self) -> Handle<K, V> {
@@ -113,7 +136,6 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     ///
     /// # Errors
     /// Gives the newer version back if the slot no longer holds this one.
-    #[inline]
     pub(crate) fn replace(
         self,
         newer: Draft<K, V>,
@@ -121,11 +143,10 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Draft<K, V>> {
         let generation = self.table.generation();
         let is_newcomer = self.node.kind() == NodeKind::Pending;
-        let ticket = if is_newcomer { generation.enter() } else { self.node.ticket() };
-        newer.set_ticket(ticket);
+        let ticket = if is_newcomer { generation.enter() } else { 0 };
         match is_newcomer {
-            true => newer.start_at(now),
-            false => self.node.hand_on_uses(&newer),
+            true => newer.start(ticket, now),
+            false => newer.follow(&self.node),
         }
         let is_error = newer.kind() == NodeKind::Error;
         if is_error {
@@ -135,22 +156,21 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
         if self.index.weighed && gain > 0 {
             generation.add_weight(gain);
         }
-        let newer = newer.into_raw();
-        match self.slot.compare_exchange(self.node.as_ptr(), newer.as_ptr(), ord::SWAP(), ord::NUMBER()) {
-            Ok(_) => {
-                if self.index.weighed && gain < 0 {
+        let (index, former) = (self.index, self.node);
+        match self.exchange(newer) {
+            Ok(done) => {
+                if index.weighed && gain < 0 {
                     generation.add_weight(gain);
                 }
-                match self.node.kind() {
+                match former.kind() {
                     NodeKind::Value => {}
                     NodeKind::Pending => generation.add_pending(-1),
                     NodeKind::Error => generation.add_errors(-1),
                 }
-                let old = Unlinked { index: self.index, pin: self.pin, node: self.node };
-                Ok((old, self.index.shared(newer, self.pin)))
+                Ok(done)
             }
-            Err(_) => {
-                if self.index.weighed && gain > 0 {
+            Err(back) => {
+                if index.weighed && gain > 0 {
                     generation.add_weight(-gain);
                 }
                 if is_error {
@@ -159,9 +179,38 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
                 if is_newcomer {
                     generation.leave();
                 }
-                // SAFETY: it came from the draft above and was not published.
-                Err(unsafe { Draft::from_raw(newer) })
+                Err(back)
             }
+        }
+    }
+
+    /// The same for a value over a value, where nothing is weighed: there is nothing to count.
+    ///
+    /// # Errors
+    /// As `replace`.
+    #[inline]
+    pub(crate) fn replace_value(
+        self,
+        newer: Draft<K, V>,
+    ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Draft<K, V>> {
+        debug_assert!(!self.index.weighed && self.node.kind() == NodeKind::Value);
+        newer.follow(&self.node);
+        self.exchange(newer)
+    }
+
+    #[inline]
+    fn exchange(
+        self,
+        newer: Draft<K, V>,
+    ) -> Result<(Unlinked<'p, K, V, R>, Shared<'p, CachedValue<K, V>>), Draft<K, V>> {
+        let newer = newer.into_raw();
+        match self.slot.compare_exchange(self.node.as_ptr(), newer.as_ptr(), ord::SWAP(), ord::NUMBER()) {
+            Ok(_) => {
+                let old = Unlinked { index: self.index, pin: self.pin, node: self.node };
+                Ok((old, self.index.shared(newer, self.pin)))
+            }
+            // SAFETY: it came from the draft above and was not published.
+            Err(_) => Err(unsafe { Draft::from_raw(newer) }),
         }
     }
 
@@ -186,6 +235,81 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     }
 }
 
+impl<'p, K, V, R: Reclaim> Place<'p, K, V, R> {
+    /// Takes the bucket's lock bit, if nothing was inserted here since the search.
+    #[inline]
+    fn lock(&self) -> bool {
+        let (seen, locked) = (self.meta.0, self.meta.locked().0);
+        self.home.meta.compare_exchange(seen, locked, ord::LOCK(), ord::NUMBER()).is_ok()
+    }
+
+    #[inline]
+    fn unlock(&self, meta: Meta) {
+        self.home.meta.store(meta.0, ord::UNLOCK());
+    }
+
+    /// Counts an entry in, before it is published.
+    #[inline]
+    fn enter(&self, entry: &Draft<K, V>, now: u16) {
+        let generation = self.table.generation();
+        if entry.kind() == NodeKind::Pending {
+            generation.add_pending(1);
+        } else {
+            entry.start(generation.enter(), now);
+        }
+        if self.index.weighed {
+            generation.add_weight(i64::from(entry.weight()));
+        }
+    }
+
+    /// The table grows before it is more than two thirds full.
+    #[inline]
+    fn note_load(&self) {
+        if self.table.generation().nodes() > 4 * self.table.len() as u64 {
+            self.index.grow(self.table, self.pin);
+        }
+    }
+}
+
+impl<'p, K, V, R: Reclaim> Gap<'p, K, V, R> {
+    /// As `Vacant::insert`.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub(crate) fn insert(
+        self,
+        entry: Draft<K, V>,
+        now: u16,
+    ) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
+        let tag = tag_of(self.place.hash);
+        if !self.place.meta.matches(tag).is_none() {
+            // There is more to be looked at under the lock (H2).
+            return self.widen().insert(entry, now);
+        }
+        let Self { place, slot } = self;
+        if !place.lock() {
+            return Err(entry);
+        }
+        // No slot has the key's tag, so the key is not here.
+        if !place.home.slots[slot].load(ord::NUMBER()).is_null() {
+            place.unlock(place.meta);
+            return Err(entry);
+        }
+        place.enter(&entry, now);
+        let node = entry.into_raw();
+        place.home.slots[slot].store(node.as_ptr(), ord::PUBLISH());
+        place.unlock(place.meta.with_tag(slot, tag).next_version());
+        place.note_load();
+        Ok(place.index.shared(node, place.pin))
+    }
+
+    fn widen(self) -> Vacant<'p, K, V, R> {
+        let room = Room::Slot(self.place.home, self.slot);
+        Vacant { place: self.place, alike: Vec::new(), room, hollow: None }
+    }
+}
+
 impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
     /// Puts a new entry into the bucket. `now` is the eviction policy's time.
     ///
@@ -198,31 +322,22 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
     ) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
         // Before the lock: no allocation under it (I7).
         let spare = matches!(self.room, Room::Behind(_)).then(Bucket::boxed);
-        let locked = self.meta.locked();
-        if self.home.meta.compare_exchange(self.meta.0, locked.0, ord::LOCK(), ord::NUMBER()).is_err() {
+        let place = &self.place;
+        if !place.lock() {
             return Err(entry);
         }
         if !self.still_vacant() {
-            self.home.meta.store(self.meta.0, ord::UNLOCK());
+            place.unlock(place.meta);
             return Err(entry);
         }
-        let generation = self.table.generation();
-        if entry.kind() == NodeKind::Pending {
-            generation.add_pending(1);
-        } else {
-            entry.set_ticket(generation.enter());
-            entry.start_at(now);
-        }
-        if self.index.weighed {
-            generation.add_weight(i64::from(entry.weight()));
-        }
+        place.enter(&entry, now);
         let node = entry.into_raw();
-        let tag = tag_of(self.hash);
-        let mut meta = self.meta;
+        let tag = tag_of(place.hash);
+        let mut meta = place.meta;
         match (self.room, spare) {
             (Room::Slot(bucket, slot), _) => {
                 bucket.slots[slot].store(node.as_ptr(), ord::PUBLISH());
-                if ptr::eq(bucket, self.home) {
+                if ptr::eq(bucket, place.home) {
                     meta = meta.with_tag(slot, tag);
                 } else {
                     let tags = Meta(bucket.meta.load(ord::NUMBER())).with_tag(slot, tag);
@@ -232,53 +347,40 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
             (Room::Behind(last), Some(spare)) => {
                 spare.slots[0].store(node.as_ptr(), ord::PUBLISH());
                 spare.meta.store(Meta(0).with_tag(0, tag).0, ord::UNLOCK());
-                self.table.note_chain();
+                place.table.note_chain();
                 last.overflow.store(Box::into_raw(spare), ord::LINK());
                 meta = meta.with_chain(true);
             }
             (Room::Behind(_), None) => unreachable!("a bucket was allocated before the lock"),
         }
         if let Some(hollow) = self.hollow {
-            Self::bypass(self.home, hollow);
-            meta = meta.with_chain(!self.home.overflow.load(ord::NUMBER()).is_null());
+            Self::bypass(place.home, hollow);
+            meta = meta.with_chain(!place.home.overflow.load(ord::NUMBER()).is_null());
         }
-        self.home.meta.store(meta.next_version().0, ord::UNLOCK());
+        place.unlock(meta.next_version());
         if let Some(hollow) = self.hollow {
-            self.index.retire(Kind::Bucket, ptr::from_ref(hollow).cast_mut().cast(), 0, 0, self.pin);
+            place.index.retire(Kind::Bucket, ptr::from_ref(hollow).cast_mut().cast(), 0, 0, place.pin);
         }
-        if generation.nodes() > 4 * self.table.len() as u64 {
-            self.index.grow(self.table, self.pin);
-        }
-        Ok(self.index.shared(node, self.pin))
+        place.note_load();
+        Ok(place.index.shared(node, place.pin))
     }
 
     /// Under the lock: whether the search's answer still holds. Tags and version are what they were, or the lock would
     /// not have been taken; but a version can come round again, and then slots may hold other nodes (H2). A node with
     /// other bits of a hash is another key's; those with the same are compared by their addresses. So no user code runs,
     /// and nothing goes on for ever where hashes are equal.
-    #[inline]
     fn still_vacant(&self) -> bool {
-        let is_plain = !self.meta.has_chain() && self.meta.matches(tag_of(self.hash)).is_none();
-        match self.room {
-            // No slot has the key's tag, so the key is not here.
-            Room::Slot(bucket, slot) if is_plain => bucket.slots[slot].load(ord::NUMBER()).is_null(),
-            _ => self.still_vacant_all_along(),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn still_vacant_all_along(&self) -> bool {
-        let tag = tag_of(self.hash);
+        let Place { index, pin, home, meta, hash, .. } = self.place;
+        let tag = tag_of(hash);
         let mut room_is_there = false;
         let mut hollow_is_hollow = self.hollow.is_none();
-        let (mut bucket, mut tags) = (self.home, self.meta);
+        let (mut bucket, mut tags) = (home, meta);
         loop {
             for slot in tags.matches(tag) {
                 let now = bucket.slots[slot].load(ord::READ());
                 // One that has been removed since makes the absence only truer.
                 if let Content::Live(node) = Content::of(now)
-                    && self.index.shared(node, self.pin).hash() == self.hash as u32
+                    && index.shared(node, pin).hash() == hash as u32
                     && !self.alike.contains(&now)
                 {
                     return false;
@@ -297,7 +399,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
             }
             // SAFETY: as in `chained`: the pin under which the search ran still lives.
             match unsafe { behind.as_ref() } {
-                Some(chained) if self.meta.has_chain() => {
+                Some(chained) if meta.has_chain() => {
                     bucket = chained;
                     tags = Meta(bucket.meta.load(ord::META()));
                 }
@@ -369,7 +471,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Located<'p, K, V, R> {
         match self.glance(hash, &is_it, pin) {
-            Some(located) => located,
+            Some(Spot::Occupied(entry)) => Located::Occupied(entry),
+            Some(Spot::Gap(gap)) => Located::Vacant(gap.widen()),
             None => self.search_all_along(hash, is_it, patience, pin),
         }
     }
@@ -381,22 +484,23 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         hash: u64,
         eq: impl Fn(&K) -> bool,
         pin: &'p R::Pin,
-    ) -> Option<Located<'p, K, V, R>> {
+    ) -> Option<Spot<'p, K, V, R>> {
         self.glance(hash, &|node: &CachedValue<K, V>| super::is_key(node, hash, &eq), pin)
     }
 
-    /// The usual case: no growth, no chain, nobody at work in the bucket. None: it is not that simple.
+    /// The usual case: no growth; and the key is in its home bucket, or nobody is at work there and nothing is behind it.
+    /// None: it is not that simple.
     #[inline]
     fn glance<'p>(
         &'p self,
         hash: u64,
         is_it: &impl Fn(&CachedValue<K, V>) -> bool,
         pin: &'p R::Pin,
-    ) -> Option<Located<'p, K, V, R>> {
+    ) -> Option<Spot<'p, K, V, R>> {
         let table = self.table(pin);
         let home = table.bucket(hash as usize);
         let meta = Meta(home.meta.load(ord::META()));
-        if !meta.is_simple() || self.after(table, pin).is_some() {
+        if self.after(table, pin).is_some() {
             return None;
         }
         for slot in meta.matches(tag_of(hash)) {
@@ -405,7 +509,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 Content::Live(node) => {
                     let node = self.shared(node, pin);
                     if is_it(&node) {
-                        return Some(Located::Occupied(Occupied { index: self, pin, table, slot, node }));
+                        return Some(Spot::Occupied(Occupied { index: self, pin, table, slot, node }));
                     }
                     if node.hash() == hash as u32 {
                         return None;
@@ -415,9 +519,11 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 Content::Frozen(_) | Content::Moved => return None,
             }
         }
-        let room = Room::Slot(home, free_slot(home, meta, meta.rotation())?);
-        let (alike, hollow) = (Vec::new(), None);
-        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, alike, room, hollow }))
+        if !meta.is_simple() {
+            return None;
+        }
+        let slot = free_slot(home, meta, meta.rotation())?;
+        Some(Spot::Gap(Gap { place: Place { index: self, pin, table, home, meta, hash }, slot }))
     }
 
     #[cold]
@@ -441,7 +547,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 table = next;
             }
             match self.look(table, hash, &is_it, pin) {
-                Some(Located::Vacant(vacant)) if vacant.meta.is_locked() && patience == Patience::Wait => {}
+                Some(Located::Vacant(vacant))
+                    if vacant.place.meta.is_locked() && patience == Patience::Wait => {}
                 Some(Located::Busy) if patience == Patience::Wait => {}
                 Some(answer) => return answer,
                 // The bucket has moved on to a table that the word leads to by now.
@@ -500,7 +607,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             }
         }
         let room = room.unwrap_or(Room::Behind(bucket));
-        Some(Located::Vacant(Vacant { index: self, pin, table, home, meta, hash, alike, room, hollow }))
+        let place = Place { index: self, pin, table, home, meta, hash };
+        Some(Located::Vacant(Vacant { place, alike, room, hollow }))
     }
 
     /// Counts an entry out that this thread has just unlinked.
