@@ -119,4 +119,5 @@ pub use time::CoarseClock;
 pub mod __model {
     pub use crate::cache::model::{Creating, Grain, Key};
     pub use crate::engine::model::{Engine, Guard, Limbo, Pool, Put};
+    pub use crate::sync::with_shortcuts;
 }

@@ -239,6 +239,59 @@ pub(crate) fn weakened(name: &str) -> Option<Ordering> {
     }
 }
 
+/// Whether to do what only saves a step or two. Most models do without: each step more multiplies their schedules.
+#[cfg(not(dogpile_loom))]
+#[inline(always)]
+pub(crate) const fn takes_shortcuts() -> bool {
+    true
+}
+
+#[cfg(dogpile_loom)]
+std::thread_local! {
+    static SHORTCUTS: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+}
+
+/// All threads of a model are one of the system's.
+#[cfg(dogpile_loom)]
+pub(crate) fn takes_shortcuts() -> bool {
+    SHORTCUTS.get()
+}
+
+/// Runs a model that takes them.
+#[cfg(dogpile_loom)]
+pub fn with_shortcuts(model: impl FnOnce()) {
+    SHORTCUTS.set(true);
+    model();
+    SHORTCUTS.set(false);
+}
+
+/// Plain memory that its maker publishes, and nobody writes any more. Models watch who reads it without having heard of it.
+pub(crate) struct Published<T> {
+    what: T,
+    #[cfg(dogpile_loom)]
+    watch: OwnedCell<()>,
+}
+
+impl<T> Published<T> {
+    pub(crate) fn new(what: T) -> Self {
+        Self {
+            what,
+            #[cfg(dogpile_loom)]
+            watch: OwnedCell::new(()),
+        }
+    }
+}
+
+impl<T> std::ops::Deref for Published<T> {
+    type Target = T;
+    #[inline(always)]
+    fn deref(&self) -> &T {
+        #[cfg(dogpile_loom)]
+        self.watch.get();
+        &self.what
+    }
+}
+
 // Statistics are not modelled: they decide nothing, and would only multiply the schedules that loom explores.
 
 /// A counter that one thread writes and others read now and then.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 pub mod callers;
 
-pub use dogpile::__model::{Creating, Engine, Grain, Guard, Key, Limbo, Pool, Put};
+pub use dogpile::__model::{Creating, Engine, Grain, Guard, Key, Limbo, Pool, Put, with_shortcuts};
 
 /// An engine whose grace periods never end: for the interleavings of the table.
 pub type Still = Engine<Payload, false>;

@@ -3,7 +3,7 @@
 //! All of it is the shipped code; its light barriers are fences here, as they are where membarrier does not work.
 #![cfg(dogpile_loom)]
 
-use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash};
+use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash, with_shortcuts};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::RefCell;
@@ -71,6 +71,47 @@ fn h1_a_slot_is_used_again() {
     });
 }
 
+/// R3: the same where both guards come under a pin of before, so that no fence of a pin comes between.
+#[test]
+fn h1_a_slot_is_used_again_under_a_pin() {
+    check("h1_a_slot_is_used_again_under_a_pin", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        engine.insert(B, 2, census.value(10));
+        let guard = engine.get(A, 1).expect("it was put in");
+        drop(engine.remove(A, 1));
+        let freer = go(&engine, |engine| engine.run_pending());
+        let read = engine.get_in(B, 2, |_| {
+            let _ = guard.read();
+            drop(guard);
+            engine.get(B, 2).expect("the key is present all the while").read()
+        });
+        assert_eq!(read, Some(10));
+        done(freer);
+        engine.run_pending();
+        assert_eq!(census.alive(), [10], "freed when the guard had gone");
+    });
+}
+
+/// `SCAN`: where nobody but the table owns a node, its end has no fence. What comes before it is the look at the slots.
+#[test]
+fn h1_a_guard_and_the_sole_owner() {
+    with_shortcuts(|| {
+        check("h1_a_guard_and_the_sole_owner", Some(3), || {
+            let census = Census::new();
+            let engine = engine(&census);
+            let guard = engine.get(A, 1).expect("it was put in");
+            drop(engine.remove(A, 1));
+            let freer = go(&engine, |engine| engine.run_pending());
+            let _ = guard.read();
+            drop(guard);
+            done(freer);
+            engine.run_pending();
+            assert!(census.alive().is_empty());
+        });
+    });
+}
+
 /// R3: more guards than slots. Models have two slots, the third guard counts.
 #[test]
 fn h1_more_guards_than_slots() {
@@ -135,7 +176,17 @@ fn h3_a_guard_outlives_its_threads_locals() {
 /// N1: of two who give up the last references at once, one drops the value, after all that the other read of it.
 #[test]
 fn n1_the_last_owner_drops() {
-    check("n1_the_last_owner_drops", Some(3), || {
+    the_last_owner_drops("n1_the_last_owner_drops");
+}
+
+/// N1: the same where who finds itself the only owner needs no read-modify-write.
+#[test]
+fn n1_the_sole_owner_drops() {
+    with_shortcuts(|| the_last_owner_drops("n1_the_sole_owner_drops"));
+}
+
+fn the_last_owner_drops(name: &str) {
+    check(name, Some(3), || {
         let census = Census::new();
         let engine = engine(&census);
         let remover = go(&engine, |engine| {

@@ -24,7 +24,7 @@
 //! | `ADVANCE` | CAS of the epoch            | `ASK`      | what the collector's looks brought                      |
 //! | `ASK`     | `is_over`                   | `ADVANCE`  | the same                                                |
 //! | `EPOCH`   | load of the epoch by a pin  | `ADVANCE`  | nothing: what is found under the pin is looked for after it |
-//! | `TURN`    | swap of the try-flag        | `NEXT`     | what the last who advanced saw                          |
+//! | `TURN`    | swap of the try-flag        | `NEXT`     | what the last who advanced noted: that it was refused a barrier (B2) |
 //! | `NEXT`    | store of the try-flag       | `TURN`     | the same                                                |
 //! | `BEGIN`   | fence before a grace period reads the epoch | `barrier` | the unlink: who sees a later epoch sees it (A2) |
 //!

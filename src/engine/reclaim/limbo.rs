@@ -19,8 +19,8 @@
 //! |----------|---------------------------|------------------|-------------------------------------------------|
 //! | `OPEN`   | store of `current`        | `CURRENT`        | the bag's fields                                |
 //! | `CURRENT`| load of `current`         | `OPEN`           | the same                                        |
-//! | `PLACE`  | fetch-add of `claimed`    | `CLOSE`          | the unlink of what goes there (L1)              |
-//! | `CLOSE`  | swap of `claimed`         | `PLACE`          | the same                                        |
+//! | `PLACE`  | fetch-add of `claimed`    | the fence that begins a grace period | the unlink of what goes there (L1) |
+//! | `CLOSE`  | swap of `claimed`         | nobody           | nothing itself: that fence comes after it       |
 //! | `FILL`   | store, load of an item    | the grace period | nothing of its own: L2 orders them              |
 //!
 //! # Progress
@@ -39,7 +39,7 @@ use crate::sync::{
 use std::collections::VecDeque;
 use std::ptr::{self, NonNull};
 
-orderings! { limbo: OPEN = Release, CURRENT = Acquire, PLACE = Release, CLOSE = Acquire, FILL = Relaxed }
+orderings! { limbo: OPEN = Release, CURRENT = Acquire, PLACE = Release, CLOSE = Relaxed, FILL = Relaxed }
 
 /// Places in a bag. Models make do with fewer.
 const PLACES: usize = if cfg!(dogpile_loom) { 3 } else { 48 };

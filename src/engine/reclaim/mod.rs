@@ -73,7 +73,8 @@ pub(crate) trait Reclaim: 'static {
 
     /// Pins the calling thread. Nests.
     fn pin() -> Self::Pin;
-    /// Begins a grace period that covers every pin there is now.
+    /// Begins a grace period that covers every pin there is now. First it fences: what its caller has seen, even by relaxed
+    /// loads, comes before it.
     fn begin(pin: &Self::Pin) -> Self::Grace;
     /// Whether every pin that `grace` covers has gone; then all they did happens before what the caller does next.
     fn is_over(grace: &Self::Grace) -> bool;

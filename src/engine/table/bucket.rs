@@ -13,7 +13,7 @@
 
 use super::CachedValue;
 use crate::sync::{
-    Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Tally, alloc_zeroed, dealloc,
+    Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Published, Tally, alloc_zeroed, dealloc,
 };
 use crossbeam_utils::CachePadded;
 use std::alloc::{Layout, handle_alloc_error};
@@ -301,7 +301,7 @@ pub(super) struct Header<N> {
     pub(super) cursor: AtomicUsize,
     /// All buckets before this one were seen MIGRATED.
     pub(super) swept: AtomicUsize,
-    generation: Arc<Generation>,
+    generation: Published<Arc<Generation>>,
     log2: u32,
     /// Whether any bucket ever had a chain: only then is there anything to walk over when the table is freed.
     chained: Tally,
@@ -359,7 +359,7 @@ impl<'p, N> Table<'p, N> {
             next: AtomicPtr::new(ptr::null_mut()),
             cursor: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
-            generation: generation.map_or_else(|| Arc::new(Generation::new()), Arc::clone),
+            generation: Published::new(generation.map_or_else(|| Arc::new(Generation::new()), Arc::clone)),
             log2,
             chained: Tally::new(0),
             start: block.as_ptr(),

@@ -230,7 +230,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     pub(crate) fn clear(&self, pin: &R::Pin) -> u64 {
         let generation = Arc::new(Generation::after(self.generation(pin)));
         let fresh = Table::<Node<K, V>>::first(Some(&generation));
-        let old = self.word.swap(fresh.pack(), ord::SWITCH());
+        let old = self.word.swap(fresh.pack(), ord::CLEAR());
         // SAFETY: `old` was the word until now, so it is packed, and this thread retires it, below.
         let old = unsafe { Table::unpack(old) };
         let entries = old.generation().values();

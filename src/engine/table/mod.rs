@@ -33,8 +33,9 @@
 //! # Orderings
 //! | name       | where                                  | pairs with     | carries                                     |
 //! |------------|----------------------------------------|----------------|---------------------------------------------|
-//! | `WORD`     | load of `word`                         | `SWITCH`       | the table's header and buckets              |
-//! | `SWITCH`   | CAS or swap of `word`                  | `WORD`         | the same                                    |
+//! | `WORD`     | load of `word`                         | `SWITCH`, `CLEAR` | the table's header and buckets           |
+//! | `SWITCH`   | CAS of `word` at the end of a growth   | `WORD`, `CLEAR` | the same; of the old table it learns nothing new |
+//! | `CLEAR`    | swap of `word`                         | `WORD`, `SWITCH`, `CLEAR` | the same, both ways: who clears reads the table that was there |
 //! | `META`     | load of a meta word                    | `UNLOCK`       | slots and chain links stored before it      |
 //! | `LOCK`     | CAS that sets LOCK                     | `UNLOCK`       | all earlier holders' stores                 |
 //! | `UNLOCK`   | store of a meta word                   | `META`, `LOCK` | the holder's stores                         |
@@ -85,7 +86,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 
 orderings! { table:
-    WORD = Acquire, SWITCH = AcqRel, META = Acquire, LOCK = Acquire, UNLOCK = Release, READ = Acquire,
+    WORD = Acquire, SWITCH = Release, CLEAR = AcqRel, META = Acquire, LOCK = Acquire, UNLOCK = Release, READ = Acquire,
     PUBLISH = Release, SWAP = Release, UNLINK = Release, FREEZE = Relaxed, LEAVE = Release, LINK = Release,
     FOLLOW = Acquire, SWEEP = Release, SWEPT = Acquire, NUMBER = Relaxed
 }

@@ -38,7 +38,9 @@
 use super::blocks;
 use crate::engine::policy::Uses;
 use crate::engine::reclaim::{Counted, Held, Shared};
-use crate::sync::{Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings, plain};
+use crate::sync::{
+    Arc, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering, fence_after, orderings, plain, takes_shortcuts,
+};
 use crate::time::{Instant, decode, encode};
 use std::alloc::Layout;
 use std::any::Any;
@@ -589,8 +591,8 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
         let strong = unsafe { &(*node.as_ptr()).strong };
         // A count of one is the caller's own, and nobody is left who could raise it (N3): no read-modify-write for that.
-        // Models go the long way, which has the same edge: one step more in each release multiplies their schedules.
-        if cfg!(dogpile_loom) || strong.load(ord::SOLE()) != 1 {
+        // Most models go the long way: one step more in each release multiplies their schedules.
+        if !takes_shortcuts() || strong.load(ord::SOLE()) != 1 {
             if strong.fetch_sub(1, ord::RELEASE()) != 1 {
                 return;
             }
