@@ -38,11 +38,6 @@ const DOORS: &[(&str, &[&str])] = &[
 const UNNAMED: &[(&str, &[&str], &str)] = &[
     ("engine/weight.rs", &["SeqCst"], "one order of all leases and of what each shard uses"),
     ("engine/table/bucket.rs", &["SeqCst"], "counts that stand in one order with the budgets"),
-    (
-        "engine/table/node.rs",
-        &["Acquire"],
-        "of a handle that is the last one: the standard library's own protocol",
-    ),
     ("engine/reclaim/barrier.rs", &["SeqCst"], "a fence of the compiler's, which models have no word for"),
 ];
 

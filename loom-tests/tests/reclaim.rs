@@ -3,7 +3,7 @@
 //! All of it is the shipped code; its light barriers are fences here, as they are where membarrier does not work.
 #![cfg(dogpile_loom)]
 
-use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, check, done, go, hash, with_shortcuts};
+use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, Put, check, done, go, hash, with_shortcuts};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
 use std::cell::RefCell;
@@ -196,6 +196,27 @@ fn the_last_owner_drops(name: &str) {
         engine.run_pending();
         assert_eq!(done(remover), 1);
         engine.run_pending();
+        assert!(census.alive().is_empty());
+    });
+}
+
+/// N1: who takes a value out of its last handle comes after all that was read of it through others.
+#[test]
+fn n1_the_last_handle_is_taken_apart() {
+    check("n1_the_last_handle_is_taken_apart", None, || {
+        let census = Census::new();
+        let engine = engine(&census);
+        let Put::Present { rejected: handle, .. } = engine.insert_if_absent(A, 1, census.value(2)) else {
+            panic!("the key is there");
+        };
+        let other = handle.clone();
+        let reader = go(&engine, move |_| other.read());
+        if let Ok((_, value)) = handle.try_unwrap() {
+            drop(value);
+            assert_eq!(census.alive(), [1]);
+        }
+        assert_eq!(done(reader), 2);
+        drop(engine);
         assert!(census.alive().is_empty());
     });
 }

@@ -29,6 +29,7 @@
 //! | `RELEASE` | fetch-sub of the count        | `LAST`     | the owner's reads of the node                      |
 //! | `LAST`    | fence after the last fetch-sub| `RELEASE`  | the same: they happen before the destructor        |
 //! | `SOLE`    | load of a count of one        | `RELEASE`  | the same                                           |
+//! | `UNWRAP`  | CAS of a count of one         | `RELEASE`  | the same, before the value is moved out            |
 //!
 //! `CLAIM` (compare-exchange of the gate byte by the evictor) and `UNCLAIM` are `Relaxed`: of the evictor and whoever wants
 //! the byte one gets it, and nothing travels with it. All else in the header is `Relaxed`: uses, `seen` and `ticket` are hints of the eviction policy, and a store of `seen` that comes late
@@ -52,7 +53,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::{self, NonNull};
 use std::time::Duration;
 
-orderings! { node: RELEASE = Release, LAST = Acquire, SOLE = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
+orderings! { node: RELEASE = Release, LAST = Acquire, SOLE = Acquire, UNWRAP = Acquire, CLAIM = Relaxed, UNCLAIM = Relaxed }
 
 /// Beyond this many references the process is ended, as `std`'s `Arc` does: a count that wrapped would free the node
 /// under its owners.
@@ -711,9 +712,9 @@ impl<K, V> Handle<K, V> {
     /// assert_eq!(refused.try_unwrap().unwrap(), ("key", String::from("value")));
     /// ```
     pub fn try_unwrap(self) -> Result<(K, V), Self> {
-        // Relaxed on failure: nothing was learnt. Acquire on success: all former owners' reads come first.
+        // Relaxed on failure: nothing was learnt.
         let strong = &self.entry().strong;
-        if strong.compare_exchange(1, 0, Ordering::Acquire, Ordering::Relaxed).is_err() {
+        if strong.compare_exchange(1, 0, ord::UNWRAP(), Ordering::Relaxed).is_err() {
             return Err(self);
         }
         let node = self.node;
