@@ -346,10 +346,14 @@ fn m3_destructors_do_not_pile_up_on_the_stack() {
             DEPTH.set(DEPTH.get() - 1);
         }
     }
-    for i in 0..200 {
+    for i in 0..100_000 {
         CACHE.insert(i % 8, Deep(9));
         CACHE.clear();
         CACHE.run_pending();
+        // Other tests of this process may be pinned for a moment.
+        if i >= 200 && DEEPEST.load(SeqCst) > 0 {
+            break;
+        }
     }
     assert_eq!(DEEPEST.load(SeqCst), 1, "levels of destructors in one another");
 }
