@@ -145,23 +145,37 @@ impl Reclaim for Asymmetric {
     }
 
     fn help(urgent: bool) -> bool {
-        let Some(record) = Record::existing() else { return urgent && advance() };
+        let Some(record) = Record::existing() else { return urgent && advance() != Advance::Hindered };
         let (retired, patience) = (record.retired.get(), record.patience.get());
         if !urgent && retired < patience {
             return false;
         }
-        let advanced = advance();
+        let came = advance();
         record.retired.set(0);
-        record.patience.set(if advanced { PATIENCE } else { (2 * patience).min(MOST) });
-        advanced
+        record.patience.set(match came {
+            Advance::Done => PATIENCE,
+            // It says nothing about who is pinned.
+            Advance::SomebodyElse => patience,
+            Advance::Hindered => (2 * patience).min(MOST),
+        });
+        came != Advance::Hindered
     }
 }
 
-/// Tries to move the epoch on. False: somebody is pinned in an earlier one, or somebody else is at it.
-fn advance() -> bool {
+/// What came of trying to move the epoch on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Advance {
+    Done,
+    /// Somebody else is at it.
+    SomebodyElse,
+    /// Somebody is pinned in an earlier epoch, or there was no barrier.
+    Hindered,
+}
+
+fn advance() -> Advance {
     // One at a time may ask for a heavy barrier.
     if !cfg!(dogpile_loom) && ADVANCING.swap(true, ord::TURN()) {
-        return false;
+        return Advance::SomebodyElse;
     }
     // The epoch is read before the barrier, and records are looked at after it (A1).
     let now = epoch().load(Ordering::Relaxed);
@@ -184,5 +198,25 @@ fn advance() -> bool {
     if !cfg!(dogpile_loom) {
         ADVANCING.store(false, ord::NEXT());
     }
-    advanced
+    if advanced { Advance::Done } else { Advance::Hindered }
+}
+
+#[cfg(all(test, not(any(dogpile_loom, dogpile_epoch))))]
+mod tests {
+    use super::*;
+
+    /// Who finds another collector at work has learnt nothing about readers, and asks again as soon as before.
+    #[test]
+    fn another_collector_costs_no_patience() {
+        let record = Record::current();
+        while ADVANCING.swap(true, ord::TURN()) {
+            std::thread::yield_now();
+        }
+        let patience = record.patience.get();
+        record.retired.set(patience);
+        let helped = Asymmetric::help(false);
+        ADVANCING.store(false, ord::NEXT());
+        assert!(helped, "somebody else may have helped");
+        assert_eq!(record.patience.get(), patience);
+    }
 }
