@@ -375,3 +375,18 @@ fn what_will_be_asked_for_again_stays() {
         assert!(found * 100 >= 150 * room * 80, "bursts at {room}: {found} of {}", 150 * room);
     }
 }
+
+/// H9: where entries only come and nothing goes, the tables that were too small are given back all the same.
+#[test]
+fn h9_outgrown_tables_go_while_the_cache_grows() {
+    let cache = Cache::builder().shards(shards(1)).build().unwrap();
+    for key in 0..200_000 {
+        cache.insert(key, key);
+    }
+    // Other tests of this process may be in the way for moments.
+    let more = (200_000..).take(2_000_000).find(|key| {
+        cache.insert(*key, *key);
+        cache.stats().pending_reclaim == 0
+    });
+    assert!(more.is_some(), "{} wait to be freed", cache.stats().pending_reclaim);
+}

@@ -140,6 +140,8 @@ const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
 /// What is freed may bring more to be freed: a dead table its nodes and the table after it, a value others that its
 /// destructor takes out.
 const PASSES: usize = 4;
+/// After so many new keys, none of which made another go, the garbage of their shard is looked after.
+const TENDED: u16 = 1024;
 
 /// How many shards a cache gets if its builder does not say.
 pub(crate) fn default_shards(limit: Limit) -> usize {
@@ -398,13 +400,10 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                 shard.prefetch_policy(hash);
                 let node = gap.insert(entry, shard.now())?;
                 self.counters.count(Event::Insertion);
-                if self.pool.is_some() {
-                    let token = Token::new(hash, node.ticket());
-                    let mut settling = Settling::new(self);
-                    self.make_room(i, Sake::Newcomer(token), None, &pin, &mut settling);
-                    drop(pin);
-                    settling.finish();
-                }
+                let mut settling = Settling::new(self);
+                self.arrived(i, Token::new(hash, node.ticket()), None, &pin, &mut settling);
+                drop(pin);
+                settling.finish();
                 Ok(())
             }
             _ => Err(Detour::Other(entry)),
@@ -477,8 +476,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Vacant(vacant) => match vacant.insert(entry, self.shards[i].now()) {
                         Ok(node) => {
                             self.counters.count(Event::Insertion);
-                            let token = Token::new(hash, node.ticket());
-                            self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
+                            self.arrived(i, Token::new(hash, node.ticket()), now, &pin, &mut settling);
                             break Put::Added;
                         }
                         Err(back) => entry = back,
@@ -491,6 +489,26 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         };
         settling.finish();
         (put, taken)
+    }
+
+    /// After a new key has its first value: room for it. Where entries only come, nothing is retired but outgrown tables: now
+    /// and then somebody must look after those.
+    #[inline]
+    fn arrived<'p>(
+        &'p self,
+        i: usize,
+        token: Token,
+        now: Option<Instant>,
+        pin: &'p R::Pin,
+        settling: &mut Settling<'_, K, V, R>,
+    ) {
+        self.make_room(i, Sake::Newcomer(token), now, pin, settling);
+        if token.ticket() % TENDED == TENDED - 1
+            && settling.rest.touched == NONE
+            && self.shards[i].index.tend(pin)
+        {
+            settling.rest.touched = i;
+        }
     }
 
     /// After a replacement: room for what the newer version weighs more, or for a key's first version.
@@ -509,7 +527,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
             self.counters.count(if was_value { Event::Replacement } else { Event::Insertion });
         }
         if former == NodeKind::Pending {
-            self.make_room(i, Sake::Newcomer(token), now, pin, settling);
+            self.arrived(i, token, now, pin, settling);
         } else if self.weigher.is_some() {
             self.make_room(i, Sake::Replaced(token), now, pin, settling);
         }

@@ -210,6 +210,16 @@ impl<R: Reclaim> Limbo<R> {
         self.due.store(true, Ordering::Relaxed);
     }
 
+    /// As `flush`, by who retires nothing: all that waits is urgent, once. Returns whether anything does.
+    pub(crate) fn tend(&self, population: usize, pin: &R::Pin) -> bool {
+        let waits = self.len(pin) != 0;
+        if waits {
+            self.flush(population, pin);
+            lock(&self.lists).urgent = 1;
+        }
+        waits
+    }
+
     /// There is something to look after.
     pub(crate) fn note_due(&self) {
         self.due.store(true, Ordering::Relaxed);

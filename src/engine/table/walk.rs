@@ -182,6 +182,13 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.limbo.steps() + self.graves() / SLICE + 2 * lock(&self.graveyard).len()
     }
 
+    /// Makes what is retired worth an effort to whoever looks after it next. Returns whether there is anything.
+    #[cold]
+    #[inline(never)]
+    pub(crate) fn tend(&self, pin: &R::Pin) -> bool {
+        self.limbo.tend(self.population(pin), pin)
+    }
+
     /// Makes everything retired so far wait for a grace period of its own instead of for more garbage.
     pub(crate) fn seal(&self) {
         let pin = R::pin();
