@@ -244,10 +244,12 @@ impl Generation {
     }
 
     /// Counts one more entry, and gives it its ticket.
+    #[inline]
     pub(super) fn enter(&self) -> u16 {
         (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, Ordering::SeqCst) >> ENTRIES_BITS) as u16
     }
 
+    #[inline]
     pub(super) fn leave(&self) {
         let before = self.entries.fetch_sub(1, Ordering::SeqCst);
         debug_assert!(before & ENTRIES_MASK != 0, "an entry leaves once");
@@ -286,6 +288,7 @@ impl Generation {
         self.weight.fetch_add(weight, Ordering::SeqCst);
     }
 
+    #[inline]
     pub(crate) fn weight(&self) -> u64 {
         // Above zero by the order of raising and lowering; the clamp is for a number read in between.
         u64::try_from(self.weight.load(Ordering::SeqCst)).unwrap_or(0)

@@ -446,10 +446,31 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         ticket: u16,
         pin: &'p R::Pin,
     ) -> Located<'p, K, V, R> {
-        let is_it = |node: &CachedValue<K, V>| {
-            node.ticket() == ticket && node.hash() == hash as u32 && node.kind() != NodeKind::Pending
-        };
+        let is_it = |node: &CachedValue<K, V>| is_ticket(node, hash, ticket);
         self.search(hash, is_it, Patience::Try, pin)
+    }
+
+    /// The same, if a glance finds it.
+    #[inline]
+    pub(crate) fn spot_ticket<'p>(
+        &'p self,
+        hash: u64,
+        ticket: u16,
+        pin: &'p R::Pin,
+    ) -> Option<Occupied<'p, K, V, R>> {
+        let table = self.table(pin);
+        let home = table.bucket(hash as usize);
+        for slot in Meta(home.meta.load(ord::META())).matches(tag_of(hash)) {
+            let slot = &home.slots[slot];
+            // What is live in its slot may be unlinked there, also while the table grows (I4).
+            if let Content::Live(node) = Content::of(slot.load(ord::READ())) {
+                let node = self.shared(node, pin);
+                if is_ticket(&node, hash, ticket) {
+                    return Some(Occupied { index: self, pin, table, slot, node });
+                }
+            }
+        }
+        None
     }
 
     /// This very version of an entry.
@@ -632,6 +653,11 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         }
         Unlinked { index: self, pin, node }
     }
+}
+
+#[inline]
+fn is_ticket<K, V>(node: &CachedValue<K, V>, hash: u64, ticket: u16) -> bool {
+    node.ticket() == ticket && node.hash() == hash as u32 && node.kind() != NodeKind::Pending
 }
 
 /// A free slot: one never used before, else by turns.
