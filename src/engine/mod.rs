@@ -983,27 +983,44 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
         std::mem::take(&mut self.rest)
     }
 
-    /// Counts an entry that was unlinked from shard `i`, and gives it to limbo. Whoever evicts for a newcomer tells the
-    /// pool of slack when it is done.
+    /// Counts an entry that was unlinked from shard `i`, and gives it to limbo.
     #[inline]
     fn note(&mut self, i: usize, gone: Unlinked<'_, K, V, R>, cause: RemovalCause, pin: &R::Pin) {
+        let event = match cause {
+            RemovalCause::Expired => Some(Event::Expired),
+            RemovalCause::Evicted => Some(Event::Evicted),
+            RemovalCause::Removed => Some(Event::Removed),
+            RemovalCause::Replaced | RemovalCause::Cleared => None,
+        };
+        self.note_as(event, i, gone, cause);
+        self.engine.note_slack(i, pin);
+    }
+
+    /// The same for who evicts, and tells the pool of slack when it has done so.
+    #[inline(always)]
+    fn note_evicted(&mut self, i: usize, gone: Unlinked<'_, K, V, R>) {
+        self.note_as(Some(Event::Evicted), i, gone, RemovalCause::Evicted);
+    }
+
+    #[inline(always)]
+    fn note_as(&mut self, event: Option<Event>, i: usize, gone: Unlinked<'_, K, V, R>, cause: RemovalCause) {
         let engine = self.engine;
         if gone.kind() == NodeKind::Value {
-            match cause {
-                RemovalCause::Expired => engine.counters.count(Event::Expired),
-                RemovalCause::Evicted => engine.counters.count(Event::Evicted),
-                RemovalCause::Removed => engine.counters.count(Event::Removed),
-                RemovalCause::Replaced | RemovalCause::Cleared => {}
+            if let Some(event) = event {
+                engine.counters.count(event);
             }
             if engine.listener.is_some() {
-                self.rest.events.push((gone.handle(), cause));
+                self.tell_of(&gone, cause);
             }
         }
         gone.retire();
-        if cause != RemovalCause::Evicted {
-            engine.note_slack(i, pin);
-        }
         self.rest.touched = if self.rest.touched == NONE || self.rest.touched == i { i } else { MANY };
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn tell_of(&mut self, gone: &Unlinked<'_, K, V, R>, cause: RemovalCause) {
+        self.rest.events.push((gone.handle(), cause));
     }
 
     /// Calls the listener and frees what is due.

@@ -81,13 +81,12 @@ impl<K, V, R: Reclaim> Shard<K, V, R> {
         }
     }
 
+    #[cold]
     fn signal(&self, policy: &ReuseInterval) {
-        if policy.now() != self.now() {
-            let Lines { begin, count } = policy.lines();
-            self.signals.now.store(policy.now(), Ordering::Relaxed);
-            self.signals.begin.store(begin, Ordering::Relaxed);
-            self.signals.count.store(count, Ordering::Relaxed);
-        }
+        let Lines { begin, count } = policy.lines();
+        self.signals.now.store(policy.now(), Ordering::Relaxed);
+        self.signals.begin.store(begin, Ordering::Relaxed);
+        self.signals.count.store(count, Ordering::Relaxed);
     }
 }
 
@@ -109,46 +108,68 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) {
         let Some(pool) = &self.pool else { return };
         let shard = &self.shards[i];
-        let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
-        let mut evicted = false;
+        let mut policy = lock(&shard.policy);
+        // `clear` takes the same mutex, so meanwhile this is what counts.
+        let generation = shard.index.generation(pin);
+        let is_weighed = self.weigher.is_some();
+        let used = move || if is_weighed { generation.weight() } else { generation.entries() };
+        let account = pool.account(i);
+        let mut budget = account.budget();
+        let room = if is_weighed { None } else { Some(usize::try_from(budget).unwrap_or(usize::MAX)) };
+        if let Sake::Newcomer(token) = sake
+            && policy.arrive(token, room)
         {
-            let mut policy = lock(&shard.policy);
-            if let Sake::Newcomer(token) = sake {
-                let room = self.room(i);
-                policy.arrive(token, room);
-                shard.signal(&policy);
-            }
-            let mut ahead = None;
-            while is_over() && self.evict(i, &mut policy, sake, now, pin, settling) {
-                ahead = Some(policy.ahead());
-                evicted = true;
-            }
-            if let Some([next, second]) = ahead {
-                // For the next newcomer's room.
-                next.inspect(|token| shard.index.prefetch_node(token.hash(), pin));
-                second.inspect(|token| shard.index.prefetch_bucket(token.hash(), pin));
-            }
-            if let Sake::Newcomer(token) = sake {
-                let reuse = policy.admit();
-                if reuse > 0
-                    && let Located::Occupied(entry) =
-                        shard.index.locate_ticket(token.hash(), token.ticket(), pin)
-                {
-                    entry.node().set_reuse(reuse);
+            shard.signal(&policy);
+        }
+        let mut evicted = false;
+        let is_enough = loop {
+            let used_now = used();
+            if used_now <= budget {
+                if evicted && used_now < budget {
+                    pool.note_slack(i, used_now);
                 }
+                break true;
             }
+            if pool.lease(i, move |j| if j == i { used() } else { self.used(j, pin) }) {
+                if evicted {
+                    pool.note_slack(i, used());
+                }
+                break true;
+            }
+            if !self.evict(i, &mut policy, sake, now, pin, settling) {
+                break false;
+            }
+            evicted = true;
+            budget = account.budget();
+        };
+        if evicted {
+            // For the next newcomer's room.
+            let [next, second] = policy.ahead();
+            if let Some(token) = next {
+                shard.index.prefetch_node(token.hash(), pin);
+            }
+            if let Some(token) = second {
+                shard.index.prefetch_bucket(token.hash(), pin);
+            }
+        }
+        if let Sake::Newcomer(token) = sake {
+            let reuse = policy.admit();
+            if reuse > 0 {
+                self.start_with(i, token, reuse, pin);
+            }
+        }
+        if policy.len() as u64 > 2 * generation.entries() + 64 {
             self.drop_stale_tokens(i, &mut policy, pin);
         }
-        if evicted {
-            self.note_slack(i, pin);
-        }
-        if is_over() {
+        drop(policy);
+        if !is_enough {
             self.make_room_elsewhere(i, now, pin, settling);
         }
     }
 
     /// The shard itself has nothing to give: a heavy entry, or a share of nearly nothing.
     #[cold]
+    #[inline(never)]
     fn make_room_elsewhere<'p>(
         &'p self,
         i: usize,
@@ -158,6 +179,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) {
         let Some(pool) = &self.pool else { return };
         let is_over = || self.used(i, pin) > pool.budget(i) && !pool.lease(i, |j| self.used(j, pin));
+        // What has gone from the shard itself may be more than was needed in the end.
+        self.note_slack(i, pin);
         let others = (i + 1..self.shards.len()).chain(0..i);
         // At last the shard itself again: by now the newcomer is queued, and would have to go.
         for other in others.chain([i]) {
@@ -179,6 +202,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     }
 
     /// Takes one entry out of shard `i`, by the policy's choice. False: there is none that can go.
+    #[inline(always)]
     fn evict<'p>(
         &'p self,
         i: usize,
@@ -189,67 +213,72 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         settling: &mut Settling<'_, K, V, R>,
     ) -> bool {
         let shard = &self.shards[i];
-        let room = self.room(i);
         let (mut busy, mut kept, mut spared, mut taken) = (0, 0, 0, 0);
-        let most_taken = TAKEN_LIMIT.min(policy.len());
-        while let Some((candidate, token)) = policy.candidate(room) {
+        while let Some((candidate, token)) = policy.candidate(|| self.room(i)) {
             // E1: the candidate is looked up again until it is out, kept, or proves stale.
             loop {
-                let fate = match shard.index.locate_ticket(token.hash(), token.ticket(), pin) {
-                    Located::Vacant(_) => Fate::Stale,
-                    Located::Busy => Fate::Busy,
-                    Located::Occupied(entry) => {
-                        let node = entry.node();
-                        let expired = now.is_some_and(|now: Instant| self.lifetimes.is_over(&node, now));
-                        if !expired && sake == Sake::Replaced(token) {
-                            policy.settle(candidate, Fate::Taken);
-                            spared += 1;
-                            if spared > MOST_REUSE {
-                                // It has come round more often than any other is kept: there is no other.
-                                return false;
-                            }
+                let entry = match shard.index.spot_ticket(token.hash(), token.ticket(), pin) {
+                    Some(entry) => entry,
+                    None => match shard.index.locate_ticket(token.hash(), token.ticket(), pin) {
+                        Located::Occupied(entry) => entry,
+                        Located::Vacant(_) => {
+                            policy.settle(candidate, Fate::Stale);
                             break;
                         }
-                        let uses = node.uses();
-                        if !expired && kept < JUDGED {
-                            match policy.judge(candidate, uses) {
-                                Verdict::Evict => {}
-                                Verdict::Wait => break,
-                                Verdict::Keep { reuse } => {
-                                    node.set_reuse(reuse);
-                                    kept += 1;
-                                    break;
-                                }
-                            }
+                        Located::Busy => {
+                            policy.settle(candidate, Fate::Busy);
+                            busy += 1;
+                            break;
                         }
-                        let eviction = if taken < most_taken {
-                            entry.evict()
-                        } else {
-                            entry.unlink().map_or(Eviction::Lost, Eviction::Done)
-                        };
-                        match eviction {
-                            Eviction::Done(unlinked) => {
-                                let cause =
-                                    if expired { RemovalCause::Expired } else { RemovalCause::Evicted };
-                                settling.note(i, unlinked, cause, pin);
-                                if expired { Fate::Expired } else { Fate::Evicted { stamp: uses.stamp } }
-                            }
-                            Eviction::Taken => {
-                                taken += 1;
-                                policy.settle(candidate, Fate::Taken);
-                                break;
-                            }
-                            Eviction::Lost => continue,
+                    },
+                };
+                let node = entry.node();
+                let expired = now.is_some_and(|now: Instant| self.lifetimes.is_over(&node, now));
+                if !expired && sake == Sake::Replaced(token) {
+                    policy.settle(candidate, Fate::Taken);
+                    spared += 1;
+                    if spared > MOST_REUSE {
+                        // It has come round more often than any other is kept: there is no other.
+                        return false;
+                    }
+                    break;
+                }
+                let uses = node.uses();
+                if !expired && kept < JUDGED {
+                    match policy.judge(candidate, uses) {
+                        Verdict::Evict => {}
+                        Verdict::Wait => break,
+                        Verdict::Keep { reuse } => {
+                            node.set_reuse(reuse);
+                            kept += 1;
+                            break;
                         }
                     }
-                };
-                policy.settle(candidate, fate);
-                match fate {
-                    Fate::Evicted { .. } | Fate::Expired => return true,
-                    Fate::Busy => busy += 1,
-                    Fate::Stale | Fate::Taken => {}
                 }
-                break;
+                let eviction = match entry.evict() {
+                    Eviction::Taken if taken >= TAKEN_LIMIT.min(policy.len()) => {
+                        entry.unlink().map_or(Eviction::Lost, Eviction::Done)
+                    }
+                    eviction => eviction,
+                };
+                match eviction {
+                    Eviction::Done(unlinked) => {
+                        if expired {
+                            settling.note(i, unlinked, RemovalCause::Expired, pin);
+                            policy.settle(candidate, Fate::Expired);
+                        } else {
+                            settling.note_evicted(i, unlinked);
+                            policy.settle(candidate, Fate::Evicted { stamp: uses.stamp });
+                        }
+                        return true;
+                    }
+                    Eviction::Taken => {
+                        taken += 1;
+                        policy.settle(candidate, Fate::Taken);
+                        break;
+                    }
+                    Eviction::Lost => {}
+                }
             }
             if busy >= BUSY_LIMIT {
                 return false;
@@ -258,14 +287,25 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         false
     }
 
+    /// A newcomer that the policy knows begins with some uses.
+    #[cold]
+    #[inline(never)]
+    fn start_with(&self, i: usize, token: Token, reuse: u8, pin: &R::Pin) {
+        if let Located::Occupied(entry) =
+            self.shards[i].index.locate_ticket(token.hash(), token.ticket(), pin)
+        {
+            entry.node().set_reuse(reuse);
+        }
+    }
+
     /// Removals leave tokens behind. While more than half are stale, each insertion looks a few up.
+    #[cold]
+    #[inline(never)]
     fn drop_stale_tokens(&self, i: usize, policy: &mut ReuseInterval, pin: &R::Pin) {
         let index = &self.shards[i].index;
-        if policy.len() as u64 > 2 * index.generation(pin).entries() + 64 {
-            policy.check(CHECKED, |token| {
-                !matches!(index.locate_ticket(token.hash(), token.ticket(), pin), Located::Vacant(_))
-            });
-        }
+        policy.check(CHECKED, |token| {
+            !matches!(index.locate_ticket(token.hash(), token.ticket(), pin), Located::Vacant(_))
+        });
     }
 
     /// Empties shard `i` in one moment.

@@ -15,7 +15,7 @@
 //! looks at the use, sequential consistency lets at least one see the other.
 //!
 //! # Cost
-//! An insert into a shard with budget: one load. Into a full cache: five loads more. A transfer: a lock, taken about
+//! An insert into a shard with budget: one load. Into a full cache: seven loads more. A transfer: a lock, taken about
 //! sixteen times while a shard fills, and then whenever removals and insertions wander between shards.
 
 #![forbid(unsafe_code)]
@@ -23,8 +23,8 @@
 use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering, lock};
 use crossbeam_utils::CachePadded;
 
-/// The greatest number of shards: the bits of `slack`.
-pub(crate) const MOST_SHARDS: usize = 256;
+/// The greatest number of shards: the bits of `slack`. Models make do with a word of them.
+pub(crate) const MOST_SHARDS: usize = if cfg!(dogpile_loom) { 64 } else { 256 };
 
 pub(crate) struct Pool {
     capacity: AtomicU64,
@@ -32,6 +32,17 @@ pub(crate) struct Pool {
     slack: [AtomicU64; MOST_SHARDS / 64],
     transfer: Mutex<()>,
     budgets: Box<[CachePadded<AtomicI64>]>,
+}
+
+/// What one shard may use.
+#[derive(Clone, Copy)]
+pub(crate) struct Account<'p>(&'p AtomicI64);
+
+impl Account<'_> {
+    #[inline]
+    pub(crate) fn budget(self) -> u64 {
+        self.0.load(Ordering::SeqCst).max(0) as u64
+    }
 }
 
 /// Capacities beyond this are this: sums of budgets must not overflow.
@@ -52,23 +63,37 @@ impl Pool {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// The words of `slack` that there are shards for.
-    fn words(&self) -> &[AtomicU64] {
-        &self.slack[..self.budgets.len().div_ceil(64).min(self.slack.len())]
+    /// Whether there is nothing to be had: no free unit, and no shard that uses less than its budget.
+    #[inline]
+    fn is_full(&self) -> bool {
+        let slack = || self.slack.iter().fold(0, |bits, word| bits | word.load(Ordering::SeqCst));
+        self.free.load(Ordering::SeqCst) <= 0 && slack() == 0
     }
 
     /// What shard `i` may use now.
+    #[inline]
     pub(crate) fn budget(&self, i: usize) -> u64 {
-        self.budgets[i].load(Ordering::SeqCst).max(0) as u64
+        self.account(i).budget()
+    }
+
+    #[inline]
+    pub(crate) fn account(&self, i: usize) -> Account<'_> {
+        Account(&self.budgets[i])
     }
 
     /// Brings the budget of shard `i` up to what it uses, if there is any to be had. `used` tells any shard's use.
+    #[inline(always)]
     pub(crate) fn lease(&self, i: usize, used: impl Fn(usize) -> u64) -> bool {
-        let is_full = self.free.load(Ordering::SeqCst) <= 0
-            && self.words().iter().all(|bits| bits.load(Ordering::SeqCst) == 0);
-        if is_full {
-            return self.budget(i) >= used(i);
+        match self.is_full() {
+            // What the pool had may be this shard's by now.
+            true => self.budget(i) >= used(i),
+            false => self.lease_indeed(i, used),
         }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lease_indeed(&self, i: usize, used: impl Fn(usize) -> u64) -> bool {
         let _transfer = lock(&self.transfer);
         let lacking = || used(i) as i64 - self.budgets[i].load(Ordering::SeqCst);
         loop {
@@ -124,6 +149,7 @@ impl Pool {
         (0..self.budgets.len()).filter(move |i| bits[i / 64] >> (i % 64) & 1 == 1)
     }
 
+    #[cold]
     fn set_slack(&self, i: usize) {
         let (word, bit) = (&self.slack[i / 64], 1 << (i % 64));
         if word.load(Ordering::SeqCst) & bit == 0 {
@@ -132,6 +158,7 @@ impl Pool {
     }
 
     /// Shard `i` lowered its use to `used`.
+    #[inline]
     pub(crate) fn note_slack(&self, i: usize, used: u64) {
         if used < self.budget(i) {
             self.set_slack(i);

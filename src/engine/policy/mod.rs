@@ -21,19 +21,22 @@ pub(crate) use ghost::Lines;
 pub(crate) use reuse_interval::ReuseInterval;
 
 /// The low 48 bits of an entry's hash, and its ticket.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Token(u64);
 
 impl Token {
+    #[inline]
     pub(crate) fn new(hash: u64, ticket: u16) -> Self {
         Self(hash << 16 | u64::from(ticket))
     }
 
     /// The hash, as far as the token knows it: enough for bucket, tag and shard.
+    #[inline]
     pub(crate) fn hash(self) -> u64 {
         self.0 >> 16
     }
 
+    #[inline]
     pub(crate) fn ticket(self) -> u16 {
         self.0 as u16
     }
@@ -106,8 +109,8 @@ pub(crate) trait Policy: Send {
     type Candidate: Copy;
 
     /// A new key was published. `room` is the number of entries that the shard has room for now; `None`: their weights are
-    /// limited, not their number.
-    fn arrive(&mut self, token: Token, room: Option<usize>);
+    /// limited, not their number. Whether the clock has moved on.
+    fn arrive(&mut self, token: Token, room: Option<usize>) -> bool;
 
     /// Queues what arrived. Returns the count of uses it starts with.
     fn admit(&mut self) -> u8;
@@ -115,8 +118,8 @@ pub(crate) trait Policy: Send {
     /// The policy's clock: what uses are stamped with.
     fn now(&self) -> u16;
 
-    /// The next entry to judge, or none if no token is queued.
-    fn candidate(&mut self, room: Option<usize>) -> Option<(Self::Candidate, Token)>;
+    /// The next entry to judge, or none if no token is queued. `room` as in `arrive`, if nobody has arrived.
+    fn candidate(&mut self, room: impl FnOnce() -> Option<usize>) -> Option<(Self::Candidate, Token)>;
 
     /// Judges a candidate whose entry is alive. A kept one is queued again.
     fn judge(&mut self, candidate: Self::Candidate, uses: Uses) -> Verdict;

@@ -60,19 +60,27 @@ enum Place {
 
 /// A candidate: the first token of a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Candidate {
+pub(crate) struct Candidate {
+    role: Role,
+    token: Token,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
     Window,
     Main,
     /// Of the main queue, whose age is wanted.
     Scout,
 }
 
-#[derive(Clone, Copy)]
-struct Newcomer {
-    token: Token,
-    /// Until the main queue's next victim is known: its interval.
-    place: Result<Place, u32>,
-    uses: u8,
+/// Where a newcomer will be queued.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Coming {
+    #[default]
+    Nobody,
+    To(Place),
+    /// That is not known until the main queue's next victim is: so long since its last use.
+    After(u32),
 }
 
 /// What follows from the number of entries that there is room for.
@@ -100,7 +108,10 @@ pub(crate) struct ReuseInterval {
     wants_victim: bool,
     /// Whether the victim was asked for and is out of reach: the window is judged without it.
     blind: bool,
-    newcomer: Option<Newcomer>,
+    coming: Coming,
+    newcomer: Token,
+    /// The uses that it starts with, in the main queue.
+    credit: u8,
     /// The queue to ask next, where the other one's first was out of reach.
     instead: Option<Place>,
     room: usize,
@@ -113,9 +124,16 @@ pub(crate) struct ReuseInterval {
 }
 
 impl ReuseInterval {
-    /// Takes over a new number of entries, if it is far from the one that all sizes are made for.
     #[inline]
     fn follow(&mut self, room: Option<usize>) {
+        if room != Some(self.room) {
+            self.follow_indeed(room);
+        }
+    }
+
+    /// Takes over a new number of entries, if it is far from the one that all sizes are made for.
+    #[inline(never)]
+    fn follow_indeed(&mut self, room: Option<usize>) {
         let room = room.unwrap_or_else(|| {
             // The number of entries in a given weight wanders by about its root.
             self.slack = 2 * self.share.isqrt() + 2;
@@ -174,9 +192,22 @@ impl ReuseInterval {
         self.age().map(|age| u64::from(interval) * FACTOR.1 < u64::from(age) * FACTOR.0)
     }
 
-    fn place_after(&mut self, passes: bool) -> Place {
-        self.owed += usize::from(passes);
-        if passes { Place::Main } else { Place::Window }
+    /// Decides where the newcomer goes, which was last used so many ticks ago, if that can be known now.
+    fn place(&mut self, interval: u32) {
+        self.coming = match self.passes(interval) {
+            Some(true) => Coming::To(Place::Main),
+            Some(false) => Coming::To(Place::Window),
+            None => Coming::After(interval),
+        };
+        self.owed += usize::from(self.coming == Coming::To(Place::Main));
+    }
+
+    /// A key comes back.
+    #[inline(never)]
+    fn welcome(&mut self, returned: Returned) {
+        self.adapt(returned);
+        self.credit = u8::from(!returned.from_window);
+        self.place(returned.interval);
     }
 
     fn adapt(&mut self, returned: Returned) {
@@ -188,17 +219,21 @@ impl ReuseInterval {
         }
     }
 
-    /// Takes the first token out of a queue.
+    /// Takes a candidate out of its queue.
     #[inline]
-    fn pop(&mut self, candidate: Candidate) -> Token {
-        let token = match candidate {
-            Candidate::Window => self.window.pop(),
-            Candidate::Main | Candidate::Scout => {
-                self.victim = None;
-                self.main.pop()
-            }
-        };
-        token.expect("E1: a candidate stands first in its queue")
+    fn take_out(&mut self, candidate: Candidate) {
+        if candidate.role == Role::Window {
+            self.window.drop_first();
+        } else {
+            self.victim = None;
+            self.main.drop_first();
+        }
+    }
+
+    #[inline]
+    fn requeue(&mut self, candidate: Candidate) {
+        self.take_out(candidate);
+        self.main.push(candidate.token);
     }
 
     /// Notes the main queue's first token as its next victim.
@@ -207,26 +242,86 @@ impl ReuseInterval {
         self.wants_victim = false;
     }
 
+    /// As `judge`, where uses or age matter.
+    #[inline(never)]
+    fn judge_used(&mut self, candidate: Candidate, uses: Uses) -> Verdict {
+        if candidate.role == Role::Window {
+            return match self.passes(uses.interval.into()) {
+                Some(true) => {
+                    self.requeue(candidate);
+                    self.owed += 1;
+                    Verdict::Keep { reuse: 0 }
+                }
+                Some(false) => Verdict::Evict,
+                None if std::mem::take(&mut self.blind) => Verdict::Evict,
+                None => {
+                    self.wants_victim = true;
+                    Verdict::Wait
+                }
+            };
+        }
+        if uses.count > 0 {
+            self.requeue(candidate);
+            return Verdict::Keep { reuse: uses.count - 1 };
+        }
+        self.note_victim(uses);
+        Verdict::Wait
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn settle_other(&mut self, candidate: Candidate, fate: Fate) {
+        let from_window = candidate.role == Role::Window;
+        if !from_window && !matches!(fate, Fate::Busy | Fate::Taken) {
+            self.owed = self.owed.saturating_sub(1);
+        }
+        self.take_out(candidate);
+        match fate {
+            Fate::Busy if from_window => self.window.push(candidate.token),
+            Fate::Busy => self.main.push(candidate.token),
+            Fate::Taken => {
+                // Not the window: there it may be alone, and would be the next again.
+                self.main.push(candidate.token);
+                self.blind = candidate.role == Role::Scout;
+                self.wants_victim &= !self.blind;
+                self.instead = Some(if from_window { Place::Main } else { Place::Window });
+            }
+            // Expired ones come in swarms.
+            Fate::Expired => self.wants_victim = true,
+            Fate::Evicted { .. } | Fate::Stale => {}
+        }
+    }
+
+    #[inline(always)]
     fn note_eviction(&mut self, token: Token, from_window: bool, stamp: u16) {
-        if self.is_plain() {
+        if !self.ghost.is_made() && !self.make_ghost() {
             return;
         }
-        if !self.ghost.is_made() {
-            // Now the room is used, so its number is what it will be.
-            self.rescale();
-            self.has_evicted = true;
-            if self.is_plain() {
-                return;
-            }
-            self.ghost = Ghost::with_room(self.scale.room.min(2 * self.len() + TICKS));
+        let age = Uses::since(stamp, self.tick as u16).into();
+        self.ghost.add(token.hash(), from_window, age, self.tick);
+    }
+
+    /// At an eviction. A plain clock has none.
+    #[cold]
+    #[inline(never)]
+    fn make_ghost(&mut self) -> bool {
+        if self.is_plain() {
+            return false;
         }
-        let stamp = self.tick.wrapping_sub(Uses::since(stamp, self.tick as u16).into());
-        self.ghost.add(token.hash(), from_window, stamp, self.tick);
+        // Now the room is used, so its number is what it will be.
+        self.rescale();
+        self.has_evicted = true;
+        if self.is_plain() {
+            return false;
+        }
+        self.ghost = Ghost::with_room(self.scale.room.min(2 * self.len() + TICKS));
+        true
     }
 
     /// The queue that gives way next.
-    fn next_queue(&self, newcomer: Option<Place>) -> Place {
-        let coming = |place| usize::from(newcomer == Some(place));
+    #[inline(never)]
+    fn next_queue(&self) -> Place {
+        let coming = |place| usize::from(self.coming == Coming::To(place));
         let least = self.share.saturating_sub(self.slack);
         let window_is_over = self.window.len() + coming(Place::Window) > least;
         let main_is_over = self.main.len() + coming(Place::Main) > self.main_share();
@@ -249,41 +344,38 @@ fn hundredths(room: usize, n: usize) -> usize {
 impl Policy for ReuseInterval {
     type Candidate = Candidate;
 
-    fn arrive(&mut self, token: Token, room: Option<usize>) {
+    #[inline(always)]
+    fn arrive(&mut self, token: Token, room: Option<usize>) -> bool {
         self.follow(room);
         self.arrived += 1;
-        if self.arrived >= self.scale.tick {
+        let ticks = self.arrived >= self.scale.tick;
+        if ticks {
             self.arrived = 0;
             self.tick = self.tick.wrapping_add(1);
         }
-        let returned = self.ghost.take(token.hash(), self.tick);
-        let (mut place, mut uses) = (Ok(Place::Window), 0);
-        if let Some(returned) = returned {
-            self.adapt(returned);
-            uses = u8::from(!returned.from_window);
-            place = match self.passes(returned.interval) {
-                Some(passes) => Ok(self.place_after(passes)),
-                None => Err(returned.interval),
-            };
+        (self.newcomer, self.credit, self.coming) = (token, 0, Coming::To(Place::Window));
+        if let Some(returned) = self.ghost.take(token.hash(), self.tick) {
+            self.welcome(returned);
         }
         if self.main.len() + self.slack < self.main_share() || self.is_plain() {
-            place = Ok(Place::Main);
+            self.coming = Coming::To(Place::Main);
         }
-        self.newcomer = Some(Newcomer { token, place, uses });
+        ticks
     }
 
+    #[inline(always)]
     fn admit(&mut self) -> u8 {
-        let Some(Newcomer { token, place, uses }) = self.newcomer.take() else { return 0 };
-        match place {
-            Ok(Place::Main) => {
-                self.main.push(token);
-                uses
-            }
+        match std::mem::take(&mut self.coming) {
             // One that nobody had to give way for, so that the victim's age was never asked for.
-            Ok(Place::Window) | Err(_) => {
-                self.window.push(token);
+            Coming::To(Place::Window) | Coming::After(_) => {
+                self.window.push(self.newcomer);
                 0
             }
+            Coming::To(Place::Main) => {
+                self.main.push(self.newcomer);
+                self.credit
+            }
+            Coming::Nobody => 0,
         }
     }
 
@@ -291,103 +383,69 @@ impl Policy for ReuseInterval {
         self.tick as u16
     }
 
-    fn candidate(&mut self, room: Option<usize>) -> Option<(Candidate, Token)> {
-        // What arrived brought the room with it.
-        if self.newcomer.is_none() {
-            self.follow(room);
-        }
-        if let Some(Newcomer { place: Err(interval), .. }) = self.newcomer {
-            match self.passes(interval) {
-                Some(passes) => {
-                    let place = self.place_after(passes);
-                    self.newcomer.as_mut().expect("it was there a line before").place = Ok(place);
-                }
-                None => self.wants_victim = true,
+    #[inline(always)]
+    fn candidate(&mut self, room: impl FnOnce() -> Option<usize>) -> Option<(Candidate, Token)> {
+        match self.coming {
+            // What arrived brought the room with it.
+            Coming::To(_) => {}
+            Coming::Nobody => self.follow(room()),
+            Coming::After(interval) => {
+                self.place(interval);
+                self.wants_victim |= matches!(self.coming, Coming::After(_));
             }
         }
         if self.wants_victim
             && self.instead.is_none()
-            && let Some(token) = self.main.get(0)
+            && let Some(token) = self.main.peek()
         {
-            return Some((Candidate::Scout, token));
+            return Some((Candidate { role: Role::Scout, token }, token));
         }
-        let newcomer = self.newcomer.and_then(|newcomer| newcomer.place.ok());
-        let queue = self.next_queue(newcomer);
+        // `next_queue` in short, for what is usual.
+        let coming = usize::from(self.coming == Coming::To(Place::Window));
+        let is_window = self.window.len() > 0
+            && self.window.len() + coming > self.share
+            && self.slack == 0
+            && self.instead.is_none();
+        let queue = if is_window { Place::Window } else { self.next_queue() };
         self.instead = None;
-        match queue {
-            Place::Window => self.window.get(0).map(|token| (Candidate::Window, token)),
-            Place::Main => self.main.get(0).map(|token| (Candidate::Main, token)),
-        }
+        let (role, token) = match queue {
+            Place::Window => (Role::Window, self.window.peek()?),
+            Place::Main => (Role::Main, self.main.peek()?),
+        };
+        Some((Candidate { role, token }, token))
     }
 
+    #[inline(always)]
     fn judge(&mut self, candidate: Candidate, uses: Uses) -> Verdict {
-        match candidate {
-            Candidate::Window => {
-                if uses.count == 0 || uses.interval == 0 {
-                    return Verdict::Evict;
-                }
-                match self.passes(uses.interval.into()) {
-                    Some(true) => {
-                        let token = self.pop(candidate);
-                        self.main.push(token);
-                        self.owed += 1;
-                        Verdict::Keep { reuse: 0 }
-                    }
-                    Some(false) => Verdict::Evict,
-                    None if std::mem::take(&mut self.blind) => Verdict::Evict,
-                    None => {
-                        self.wants_victim = true;
-                        Verdict::Wait
-                    }
-                }
-            }
-            Candidate::Main | Candidate::Scout if uses.count > 0 => {
-                let token = self.pop(candidate);
-                self.main.push(token);
-                Verdict::Keep { reuse: uses.count - 1 }
-            }
-            Candidate::Main => Verdict::Evict,
-            Candidate::Scout => {
-                self.note_victim(uses);
-                Verdict::Wait
-            }
+        match candidate.role {
+            Role::Window if uses.count == 0 || uses.interval == 0 => Verdict::Evict,
+            Role::Main if uses.count == 0 => Verdict::Evict,
+            _ => self.judge_used(candidate, uses),
         }
     }
 
+    #[inline(always)]
     fn settle(&mut self, candidate: Candidate, fate: Fate) {
-        let token = self.pop(candidate);
-        let from_window = candidate == Candidate::Window;
-        if !from_window && !matches!(fate, Fate::Busy | Fate::Taken) {
+        let Fate::Evicted { stamp } = fate else { return self.settle_other(candidate, fate) };
+        let from_window = candidate.role == Role::Window;
+        if !from_window {
             self.owed = self.owed.saturating_sub(1);
         }
-        match fate {
-            Fate::Evicted { stamp } => self.note_eviction(token, from_window, stamp),
-            Fate::Busy if from_window => self.window.push(token),
-            Fate::Busy => self.main.push(token),
-            Fate::Taken => {
-                // Not the window: there it may be alone, and would be the next again.
-                self.main.push(token);
-                self.blind = candidate == Candidate::Scout;
-                self.wants_victim &= !self.blind;
-                self.instead = Some(if from_window { Place::Main } else { Place::Window });
-            }
-            // Expired ones come in swarms.
-            Fate::Expired => self.wants_victim = true,
-            Fate::Stale => {}
-        }
+        self.take_out(candidate);
+        self.note_eviction(candidate.token, from_window, stamp);
     }
 
-    #[inline]
+    #[inline(always)]
     fn ahead(&self) -> [Option<Token>; 2] {
         // What comes takes a place in the window, as a rule, and the window's oldest has to go.
-        let queue = if self.window.len() > 0 { &self.window } else { &self.main };
-        [queue.get(0), queue.get(1)]
+        if self.window.len() > 0 { self.window.ahead() } else { self.main.ahead() }
     }
 
     fn lines(&self) -> Lines {
         self.ghost.lines()
     }
 
+    #[inline]
     fn len(&self) -> usize {
         self.window.len() + self.main.len()
     }
@@ -446,7 +504,7 @@ mod tests {
         fn make_room(&mut self, room: usize, coming: usize) {
             let mut judged = 0;
             while self.entries.len() + coming > room {
-                let Some((candidate, token)) = self.policy.candidate(Some(room)) else { break };
+                let Some((candidate, token)) = self.policy.candidate(|| Some(room)) else { break };
                 let uses = self.entries.get_mut(&token.hash()).expect("E1: every token has its entry");
                 judged += 1;
                 assert!(judged <= 5 * self.policy.len() + 10, "uses run out, so somebody goes");
@@ -577,14 +635,14 @@ mod tests {
             let mut seen = HashMap::<u64, usize>::new();
             for fate in [Fate::Busy, Fate::Taken] {
                 for _ in 0..3 * room {
-                    let (candidate, token) = policy.candidate(Some(room)).expect("there are tokens");
+                    let (candidate, token) = policy.candidate(|| Some(room)).expect("there are tokens");
                     *seen.entry(token.hash()).or_default() += 1;
                     policy.settle(candidate, fate);
                     assert_eq!(policy.len(), room, "E1");
                 }
             }
             assert_eq!(seen.len(), room, "each is asked, however often others are out of reach");
-            let (candidate, _) = policy.candidate(Some(room)).expect("there are tokens");
+            let (candidate, _) = policy.candidate(|| Some(room)).expect("there are tokens");
             policy.settle(candidate, Fate::Stale);
             assert_eq!(policy.len(), room - 1);
             policy.check(room, |token| token.hash() % 2 == 0);
@@ -598,14 +656,14 @@ mod tests {
         let room = 32;
         let mut shard = Shard::default();
         (0..64).for_each(|i| shard.request(i, room));
-        let idle = shard.policy.window.get(0).expect("the window has its share");
+        let idle = shard.policy.window.peek().expect("the window has its share");
         shard.policy.arrive(token(1000), Some(room));
         for _ in 0..room {
-            let (candidate, token) = shard.policy.candidate(Some(room)).expect("there are tokens");
+            let (candidate, token) = shard.policy.candidate(|| Some(room)).expect("there are tokens");
             if token == idle {
                 return;
             }
-            if candidate == Candidate::Scout {
+            if candidate.role == Role::Scout {
                 shard.policy.judge(candidate, Uses::default());
             } else {
                 shard.policy.settle(candidate, Fate::Taken);
@@ -620,10 +678,10 @@ mod tests {
         let room = 32;
         let mut shard = Shard::default();
         (0..64).for_each(|i| shard.request(i, room));
-        let idle = shard.policy.window.get(0).expect("the window has its share");
+        let idle = shard.policy.window.peek().expect("the window has its share");
         shard.policy.arrive(token(1000), Some(room));
         for _ in 0..2 * room {
-            let (candidate, token) = shard.policy.candidate(Some(room)).expect("there are tokens");
+            let (candidate, token) = shard.policy.candidate(|| Some(room)).expect("there are tokens");
             if token != idle {
                 shard.policy.settle(candidate, Fate::Taken);
             } else if shard.policy.judge(candidate, Uses { count: 1, stamp: 0, interval: 1 })
