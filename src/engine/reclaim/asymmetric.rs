@@ -209,8 +209,9 @@ mod tests {
     #[test]
     fn another_collector_costs_no_patience() {
         let record = Record::current();
+        let backoff = crate::sync::Backoff::new();
         while ADVANCING.swap(true, ord::TURN()) {
-            std::thread::yield_now();
+            backoff.snooze();
         }
         let patience = record.patience.get();
         record.retired.set(patience);

@@ -587,7 +587,8 @@ unsafe impl<K, V> Counted for CachedValue<K, V> {
         }
     }
 
-    #[inline]
+    // Apart: where a guard ends, it is the rare way.
+    #[inline(never)]
     unsafe fn release(node: NonNull<Self>) {
         // SAFETY: the caller's reference keeps the node alive up to the subtraction, and after it if it was the last (N1).
         let strong = unsafe { &(*node.as_ptr()).strong };
