@@ -26,7 +26,7 @@ impl<K: Key> Subject<K> for Moka<K> {
     fn settings(_: &Setup) -> String {
         String::from("sync, TinyLFU")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key)
     }
@@ -74,7 +74,7 @@ impl<K: Key> Subject<K> for QuickCache<K> {
     fn settings(_: &Setup) -> String {
         String::from("sync, default shards")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key)
     }
@@ -120,7 +120,7 @@ impl<K: Key> Subject<K> for Foyer<K> {
     fn settings(_: &Setup) -> String {
         String::from("memory cache, S3-FIFO, default 8 shards")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key).map(|entry| *entry.value())
     }
@@ -154,7 +154,7 @@ impl<K: Key> Subject<K> for Cached<K> {
     fn settings(_: &Setup) -> String {
         String::from("ShardedLruCache, default shards; inner ahash seeded at random")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key)
     }
@@ -191,7 +191,7 @@ impl<K: Key> Subject<K> for CachedTtl<K> {
     fn settings(_: &Setup) -> String {
         String::from("ShardedLruTtlCache, default shards; inner ahash seeded at random")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key)
     }
@@ -213,7 +213,7 @@ impl<K: Key> Subject<K> for TinyUfo<K> {
     fn settings(_: &Setup) -> String {
         String::from("fast buckets; own ahash, seeded at random; keeps no keys")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key)
     }
@@ -249,7 +249,7 @@ impl<K: Key> Subject<K> for SccCache<K> {
         let room = if setup.keeps_all { "4 x the capacity" } else { "capacity" };
         format!("32-way, {room} rounded up to a power of two")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         // `read_sync` would not tell the policy; `get_sync` is the read of a cache.
         self.0.get_sync(key).map(|entry| *entry.get())

@@ -22,7 +22,7 @@ impl<K: Key> Subject<K> for Hashbrown<K> {
     fn settings(_: &Setup) -> String {
         String::from("plain map, one thread")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key).copied()
     }
@@ -44,7 +44,7 @@ impl<K: Key> Subject<K> for DashMap<K> {
     fn settings(_: &Setup) -> String {
         String::from("map, default shards")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.get(key).map(|value| *value)
     }
@@ -83,7 +83,7 @@ impl<K: Key> Subject<K> for Papaya<K> {
     fn settings(_: &Setup) -> String {
         String::from("map, pin per operation, incremental resize")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.pin().get(key).copied()
     }
@@ -116,7 +116,7 @@ impl<K: Key> Subject<K> for PapayaPinned<K> {
     fn settings(_: &Setup) -> String {
         String::from("map, one pin for the loop")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.pin().get(key).copied()
     }
@@ -143,7 +143,7 @@ impl<K: Key> Subject<K> for SccIndex<K> {
     fn settings(_: &Setup) -> String {
         String::from("map for reads, peek_with")
     }
-    #[inline]
+    #[inline(always)]
     fn get(&self, key: &K) -> Option<u64> {
         self.0.peek_with(key, |_, value| *value)
     }

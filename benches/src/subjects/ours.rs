@@ -45,7 +45,7 @@ macro_rules! form {
             fn settings(setup: &Setup) -> String {
                 settings::<K>(setup)
             }
-            #[inline]
+            #[inline(always)]
             fn get(&self, $key: &K) -> Option<u64> {
                 let $cache = &self.0;
                 $get
