@@ -22,7 +22,7 @@ pub type Living = Engine<Payload, true>;
 /// A hash with the bits of one's choice.
 #[must_use]
 pub const fn hash(bucket: u64, tag: u64, shard: u64) -> u64 {
-    bucket | tag << 25 | shard << 40
+    (bucket as u32).reverse_bits() as u64 | tag | shard << 40
 }
 
 /// How long a model may take at each bound when all are explored deeper.

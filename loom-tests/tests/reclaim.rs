@@ -3,10 +3,9 @@
 //! All of it is the shipped code; its light barriers are fences here, as they are where membarrier does not work.
 #![cfg(dogpile_loom)]
 
-use dogpile_loom_tests::{Census, Guard, Limbo, Living, Payload, Put, check, done, go, hash, with_shortcuts};
+use dogpile_loom_tests::{Census, Limbo, Living, Payload, Put, check, done, go, hash, with_shortcuts};
 use loom::cell::UnsafeCell;
 use loom::sync::atomic::{AtomicUsize, Ordering};
-use std::cell::RefCell;
 use std::sync::Arc;
 
 const A: u64 = hash(0, 1, 0);
@@ -50,6 +49,26 @@ fn h1_a_guard_keeps_its_entry() {
         engine.run_pending();
         assert_eq!(census.alive(), [2], "freed when the guard had gone");
         assert_eq!(engine.pending_reclaim(), 0);
+    });
+}
+
+/// R3: the same of a guard whose search had a brief pin.
+#[test]
+fn h1_a_guard_of_a_brief_pin_keeps_its_entry() {
+    check("h1_a_guard_of_a_brief_pin_keeps_its_entry", Some(3), || {
+        let census = Census::new();
+        let engine = engine(&census);
+        engine.insert(B, 2, census.value(10));
+        let reader = go(&engine, |engine| {
+            assert!(engine.get(B, 2).is_some(), "the thread's first, which gives it a record");
+            let guard = engine.get(A, 1).expect("the key is present all the while");
+            guard.read() + guard.read()
+        });
+        engine.insert(A, 1, census.value(2));
+        engine.run_pending();
+        assert!(matches!(done(reader), 2 | 4));
+        engine.run_pending();
+        assert_eq!(census.alive(), [2, 10], "freed when the guard had gone");
     });
 }
 
@@ -146,30 +165,40 @@ fn h2_a_record_changes_hands() {
     });
 }
 
-loom::lazy_static! {
-    static ref SHARED: (Living, Census) = {
-        let census = Census::new();
-        let engine = Living::unbounded(0);
-        engine.insert(A, 1, census.value(1));
-        engine.insert(B, 2, census.value(10));
-        (engine, census)
-    };
-}
-loom::thread_local! {
-    static KEPT: RefCell<Option<Guard<'static, Payload>>> = RefCell::new(None);
-}
-
-/// H3: a guard that outlives its thread's locals keeps its record from others until it goes.
+/// H3: a guard that outlives its thread's record keeps it from others until it goes.
 #[test]
 fn h3_a_guard_outlives_its_threads_locals() {
     check("h3_a_guard_outlives_its_threads_locals", Some(2), || {
-        let (engine, census) = (&SHARED.0, &SHARED.1);
-        let keeper = loom::thread::spawn(|| KEPT.with(|kept| kept.replace(SHARED.0.get(A, 1)).is_none()));
-        let reader = loom::thread::spawn(|| SHARED.0.get(B, 2).map(|guard| guard.read() + guard.read()));
+        let census = Census::new();
+        let engine = engine(&census);
+        engine.insert(B, 2, census.value(10));
+        let keeper = go(&engine, |engine| {
+            let guard = engine.get(A, 1).expect("the key is present all the while");
+            Limbo::end_thread();
+            guard.read()
+        });
+        let reader = go(&engine, |engine| engine.get(B, 2).map(|guard| guard.read() + guard.read()));
         engine.insert(B, 2, census.value(11));
         engine.run_pending();
-        assert!(done(keeper));
+        assert_eq!(done(keeper), 1);
         assert!(matches!(done(reader), Some(20 | 22)));
+    });
+}
+
+/// A1, A2 for brief pins, which only threads have that have a record.
+#[test]
+fn a1_a_brief_pin_and_an_advance() {
+    check("a1_a_brief_pin_and_an_advance", Some(3), || {
+        let room = Arc::new(Room::new());
+        let reader = go(&room, |room| {
+            room.limbo.pinned(|| ());
+            room.limbo.pinned_briefly(|| room.look(0));
+        });
+        room.replace(0);
+        room.limbo.flush();
+        let freed = room.free();
+        done(reader);
+        assert_eq!(freed + room.free(), 1);
     });
 }
 
@@ -246,7 +275,11 @@ impl Room {
     }
 
     fn read(&self, place: usize) {
-        self.limbo.pinned(|| self.objects[self.places[place].load(Ordering::Acquire)].with(|_| ()));
+        self.limbo.pinned(|| self.look(place));
+    }
+
+    fn look(&self, place: usize) {
+        self.objects[self.places[place].load(Ordering::Acquire)].with(|_| ());
     }
 
     /// Ends the objects that may go. Returns how many.

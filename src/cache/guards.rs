@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::Cache;
-use crate::engine::{Backend, CachedValue, Handle, Held, Reclaim};
+use crate::engine::{Backend, CachedValue, Handle, Held, MOST_AHEAD, Reclaim};
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
@@ -92,21 +92,66 @@ impl fmt::Debug for Pinned<'_> {
     }
 }
 
-/// Keys that are looked up, and fetched ahead, together.
-const GROUP: usize = 32;
-
 /// The answers of [`Cache::get_multi`], in the order of the keys.
 pub struct Batch<'p, K, V, S, I: Iterator> {
     cache: &'p Cache<K, V, S>,
     pin: &'p Pinned<'p>,
     keys: I,
-    group: [Option<(u64, I::Item)>; GROUP],
+    /// Whether lines are worth being fetched ahead.
+    ahead: bool,
+    group: [Option<I::Item>; MOST_AHEAD],
+    hashes: [u64; MOST_AHEAD],
     at: usize,
+    len: usize,
 }
 
 impl<'p, K, V, S, I: Iterator> Batch<'p, K, V, S, I> {
+    #[inline]
     pub(super) fn new(cache: &'p Cache<K, V, S>, keys: I, pin: &'p Pinned<'_>) -> Self {
-        Self { cache, pin, keys, group: [const { None }; GROUP], at: GROUP }
+        Self {
+            cache,
+            pin,
+            keys,
+            ahead: cache.engine().is_large(pin.backend()),
+            group: [const { None }; MOST_AHEAD],
+            hashes: [0; MOST_AHEAD],
+            at: 0,
+            len: 0,
+        }
+    }
+}
+
+impl<'p, Q, K, V, S, I> Batch<'p, K, V, S, I>
+where
+    K: Eq + Hash + Borrow<Q>,
+    Q: ?Sized + Hash + Eq + 'p,
+    S: BuildHasher,
+    I: Iterator<Item = &'p Q>,
+{
+    /// The next key, of a group whose lines are on their way.
+    #[inline]
+    fn next_ahead(&mut self) -> Option<(u64, &'p Q)> {
+        if self.at == self.len {
+            self.fetch();
+        }
+        let key = self.group.get(self.at).copied().flatten()?;
+        let hash = self.hashes[self.at];
+        self.at += 1;
+        Some((hash, key))
+    }
+
+    #[inline(never)]
+    fn fetch(&mut self) {
+        (self.at, self.len) = (0, 0);
+        self.group[0] = None;
+        while self.len < MOST_AHEAD
+            && let Some(key) = self.keys.next()
+        {
+            self.hashes[self.len] = self.cache.hash(key);
+            self.group[self.len] = Some(key);
+            self.len += 1;
+        }
+        self.cache.engine().prefetch(&self.hashes[..self.len], self.pin.backend());
     }
 }
 
@@ -119,23 +164,16 @@ where
 {
     type Item = Option<&'p CachedValue<K, V>>;
 
+    #[inline]
     fn next(&mut self) -> Option<Self::Item> {
-        let pin = self.pin.backend();
-        if self.at == GROUP {
-            let mut hashes = [0; GROUP];
-            let mut len = 0;
-            for (place, hash) in self.group.iter_mut().zip(&mut hashes) {
-                *place = self.keys.next().map(|key| (self.cache.hash(key), key));
-                let Some((own, _)) = place else { break };
-                *hash = *own;
-                len += 1;
-            }
-            self.cache.engine().prefetch(&hashes[..len], pin);
-            self.at = 0;
-        }
-        let (hash, key) = self.group[self.at].take()?;
-        self.at += 1;
-        Some(self.cache.engine().get_in(hash, |own| own.borrow() == key, pin).map(|node| node.get()))
+        let (hash, key) = if self.ahead {
+            self.next_ahead()?
+        } else {
+            let key = self.keys.next()?;
+            (self.cache.hash(key), key)
+        };
+        let found = self.cache.engine().get_in(hash, move |own| own.borrow() == key, self.pin.backend());
+        Some(found.map(|node| node.get()))
     }
 }
 

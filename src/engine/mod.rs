@@ -38,13 +38,14 @@ use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 use expiry::{MOST_SWEPT, SWEEP};
 use policy::Token;
-use shard::{Sake, Shard};
+use shard::Sake;
+pub(crate) use shard::Shard;
 use stats::Counters;
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::Duration;
-use table::{Eviction, Index, Located, Spot, Unlinked};
+use table::{Eviction, Index, Located, Shards, Spot, Unlinked};
 use weight::Pool;
 
 /// Why an entry left the cache.
@@ -75,7 +76,7 @@ pub(crate) enum Limit {
 }
 
 pub(crate) struct Engine<K, V, R: Reclaim = Backend> {
-    shards: Box<[CachePadded<Shard<K, V, R>>]>,
+    shards: Shards<CachePadded<Shard<K, V, R>>>,
     /// None: unbounded.
     pool: Option<Pool>,
     weigher: Option<Weigher<K, V>>,
@@ -86,6 +87,18 @@ pub(crate) struct Engine<K, V, R: Reclaim = Backend> {
     timed: Tally,
     listener: Option<Listener<K, V>>,
     counters: Counters,
+}
+
+/// What came of the first, short part of a `get`.
+pub(crate) enum AtOnce<'c, K, V, R: Reclaim> {
+    /// Found, fresh and counted.
+    Hit(Held<'c, CachedValue<K, V>>),
+    /// Found; whether it is fresh is to be asked, and its use to be noted.
+    Unnoted(&'c Shard<K, V, R>, Held<'c, CachedValue<K, V>>),
+    /// Absent, and counted.
+    Miss,
+    /// Nothing is known, and nothing has happened.
+    Further,
 }
 
 /// What an insertion did.
@@ -130,12 +143,15 @@ pub(crate) enum Mode {
     IfAbsent,
 }
 
-/// A shard's number, from bits of the hash that choose neither bucket nor tag.
-const SHARD_SHIFT: u32 = 40;
 /// Fewer entries than this in a shard cost hit ratio (EVICTION: about 0.1 point from 64 up), so bounded caches have
 /// fewer shards instead.
 const ENTRIES_A_SHARD: u64 = 1024;
 const ENTRIES_A_SHARD_AT_LEAST: u64 = 128;
+
+/// With so many buckets, 512 KiB, and the nodes beside them, a group of reads is faster with its lines fetched ahead.
+const LARGE: usize = 1 << 13;
+/// So many keys are fetched ahead at a time.
+pub(crate) const MOST_AHEAD: usize = 32;
 
 /// What is freed may bring more to be freed: a dead table its nodes and the table after it, a value others that its
 /// destructor takes out.
@@ -183,7 +199,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         };
         let shard = |_| CachePadded::new(Shard::new(Index::new(room / shards, weigher.is_some())));
         Self {
-            shards: (0..shards).map(shard).collect(),
+            shards: Shards::new((0..shards).map(shard).collect()),
             is_plain: weigher.is_none() && listener.is_none() && lifetimes.are_endless(),
             pool,
             weigher,
@@ -196,12 +212,12 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     #[inline]
     fn number(&self, hash: u64) -> usize {
-        (hash >> SHARD_SHIFT) as usize & (self.shards.len() - 1)
+        self.shards.number(hash)
     }
 
     #[inline]
     fn shard(&self, hash: u64) -> &Shard<K, V, R> {
-        &self.shards[self.number(hash)]
+        self.shards.of(hash)
     }
 
     #[inline]
@@ -235,16 +251,63 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         true
     }
 
-    #[inline]
+    #[cfg(any(test, dogpile_loom))]
     pub(crate) fn get(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
+        match self.get_at_once(hash, &eq) {
+            AtOnce::Hit(held) => Some(held),
+            AtOnce::Unnoted(shard, held) => self.note_hit(shard, held),
+            AtOnce::Miss => None,
+            AtOnce::Further => self.get_further(hash, eq),
+        }
+    }
+
+    /// The fresh entry of a key, where all is as usual. Without a call: so nothing need be kept over one.
+    #[inline(always)]
+    pub(crate) fn get_at_once(&self, hash: u64, eq: impl Fn(&K) -> bool) -> AtOnce<'_, K, V, R> {
         let shard = self.shard(hash);
-        match shard.index.hold(hash, eq) {
-            Some(held) => self.is_hit(shard, &held.shared()).then_some(held),
+        match shard.index.hold_at_once(hash, eq) {
+            Some(Some(held)) => {
+                if self.is_usual_hit(shard, held.get()) {
+                    return AtOnce::Hit(held);
+                }
+                AtOnce::Unnoted(shard, held)
+            }
+            Some(None) if self.counters.count_at_once(Event::Miss) => AtOnce::Miss,
+            _ => AtOnce::Further,
+        }
+    }
+
+    /// What `get_at_once` left undone, from the beginning.
+    #[inline]
+    pub(crate) fn get_further(
+        &self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+    ) -> Option<Held<'_, CachedValue<K, V>>> {
+        let shard = self.shard(hash);
+        match shard.index.hold_further(hash, eq) {
+            Some(held) => self.is_hit(shard, held.get()).then_some(held),
             None => {
                 self.counters.count(Event::Miss);
                 None
             }
         }
+    }
+
+    /// What `get_at_once` left undone, from where the entry was found.
+    #[inline]
+    pub(crate) fn note_hit<'c>(
+        &'c self,
+        shard: &'c Shard<K, V, R>,
+        held: Held<'c, CachedValue<K, V>>,
+    ) -> Option<Held<'c, CachedValue<K, V>>> {
+        self.is_hit(shard, held.get()).then_some(held)
+    }
+
+    /// Counts a use, if the entry has no deadline and nothing else is to be noted.
+    #[inline(always)]
+    fn is_usual_hit(&self, shard: &Shard<K, V, R>, node: &CachedValue<K, V>) -> bool {
+        node.is_timeless() && node.is_noted(shard.now()) && self.counters.count_at_once(Event::Hit)
     }
 
     /// As `get`, under a pin of the caller's.
@@ -257,12 +320,22 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
     ) -> Option<Shared<'p, CachedValue<K, V>>> {
         let shard = self.shard(hash);
         match shard.index.find(hash, eq, pin) {
-            Some(node) => self.is_hit(shard, &node).then_some(node),
+            Some(node) if self.is_usual_hit(shard, node.get()) => Some(node),
+            Some(node) => self.note_use(shard, node),
             None => {
                 self.counters.count(Event::Miss);
                 None
             }
         }
+    }
+
+    #[inline(never)]
+    fn note_use<'p>(
+        &self,
+        shard: &Shard<K, V, R>,
+        node: Shared<'p, CachedValue<K, V>>,
+    ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        self.is_hit(shard, &node).then_some(node)
     }
 
     pub(crate) fn peek(&self, hash: u64, eq: impl Fn(&K) -> bool) -> Option<Held<'_, CachedValue<K, V>>> {
@@ -279,14 +352,20 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         self.shard(hash).index.find(hash, eq, pin).filter(|node| self.is_live(node))
     }
 
+    /// Whether the tables are so large that what is looked for is not in the processor's nearer caches.
+    pub(crate) fn is_large(&self, pin: &R::Pin) -> bool {
+        self.shards.len() * self.shards[0].index.buckets(pin) >= LARGE
+    }
+
     /// Brings the lines that a later `get_in` of these hashes will touch into the cache: first the buckets of all, then
     /// the nodes.
     pub(crate) fn prefetch(&self, hashes: &[u64], pin: &R::Pin) {
-        for &hash in hashes {
-            self.shard(hash).index.prefetch_bucket(hash, pin);
+        let mut ahead = [const { None }; MOST_AHEAD];
+        for (place, &hash) in ahead.iter_mut().zip(hashes) {
+            *place = Some(self.shard(hash).index.ahead(hash, pin));
         }
-        for &hash in hashes {
-            self.shard(hash).index.prefetch_node(hash, pin);
+        for (place, &hash) in ahead.iter().zip(hashes) {
+            place.iter().for_each(|bucket| bucket.prefetch_node(hash));
         }
     }
 
@@ -849,7 +928,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
 
     /// Begins a grace period for all that was retired so far, and tries to end it.
     fn end_grace(&self) {
-        for shard in &self.shards {
+        for shard in self.shards.iter() {
             shard.index.seal();
         }
         // Grace periods end in the order in which they began, so with this one all are over.

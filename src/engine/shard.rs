@@ -13,14 +13,14 @@
 #![forbid(unsafe_code)]
 
 use super::policy::{Fate, Lines, Policy, ReuseInterval, Token, Verdict};
-use super::reclaim::Reclaim;
+use super::reclaim::{Backend, Reclaim};
 use super::table::{Eviction, Index, Located, MOST_REUSE, Unlinked, prefetch};
 use super::{Engine, RemovalCause, Settling};
 use crate::sync::{Mutex, Ordering, lock, plain};
 use crate::time::Instant;
 use crossbeam_utils::CachePadded;
 
-pub(crate) struct Shard<K, V, R: Reclaim> {
+pub(crate) struct Shard<K, V, R: Reclaim = Backend> {
     pub(super) index: Index<K, V, R>,
     /// Taken by writers of new keys and by maintenance, never by readers. No user code runs under it.
     pub(super) policy: Mutex<ReuseInterval>,

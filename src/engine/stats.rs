@@ -138,13 +138,39 @@ static NUMBERS: Tally = Tally::new(1);
 /// Rows that a thread finds at once.
 const RECENT: usize = 4;
 
+/// Where a thread looks for a cache's row: a number that the compiler knows to be below `RECENT`.
+#[derive(Clone, Copy)]
+enum Place {
+    First,
+    Second,
+    Third,
+    Fourth,
+}
+
+impl Place {
+    fn of(number: u64) -> Self {
+        [Self::First, Self::Second, Self::Third, Self::Fourth][number as usize % RECENT]
+    }
+}
+
 /// Rows that need no cleaning.
 const FEW: usize = 64;
 
-type Known = (u64, &'static Row);
+/// By a cache's number, modulo their length: whose row it is, and the row. Two arrays, not pairs: their elements are as large as
+/// an index of the processor's may scale.
+struct Recent {
+    caches: [Cell<u64>; RECENT],
+    rows: [Cell<&'static Row>; RECENT],
+}
+
+/// Never counted in: no cache has the number 0.
+static NOWHERE: Row =
+    Row { counts: [const { Tally::new(0) }; EVENTS], cache: Tally::new(0), claimed: Tally::new(1) };
 
 thread_local_plain! {
-    static RECENTLY: [Cell<Option<Known>>; RECENT] = const { [const { Cell::new(None) }; RECENT] };
+    static RECENTLY: Recent = const {
+        Recent { caches: [const { Cell::new(0) }; RECENT], rows: [const { Cell::new(&NOWHERE) }; RECENT] }
+    };
     static CLAIMED: RefCell<Claimed> = const { RefCell::new(Claimed { rows: BTreeMap::new(), clean_at: FEW }) };
 }
 
@@ -168,7 +194,7 @@ impl Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        let _ = RECENTLY.try_with(|recent| recent.iter().for_each(|place| place.set(None)));
+        let _ = RECENTLY.try_with(|recent| recent.caches.iter().for_each(|cache| cache.set(0)));
         let _changes = lock_plain(&CHANGES);
         for (number, row) in std::mem::take(&mut self.rows) {
             if row.cache.load(Ordering::Relaxed) == number {
@@ -181,22 +207,42 @@ impl Drop for Claimed {
 /// The counters of one cache.
 pub(crate) struct Counters {
     number: u64,
+    place: Place,
     /// Every row that was ever claimed for this cache.
     rows: PlainMutex<Vec<&'static Row>>,
 }
 
 impl Counters {
     pub(crate) fn new() -> Self {
-        Self { number: NUMBERS.fetch_add(1, Ordering::Relaxed), rows: PlainMutex::new(Vec::new()) }
+        let number = NUMBERS.fetch_add(1, Ordering::Relaxed);
+        Self { number, place: Place::of(number), rows: PlainMutex::new(Vec::new()) }
     }
 
     #[inline(always)]
     pub(crate) fn add(&self, event: Event, n: u64) {
-        let recently = |recent: &[Cell<Option<Known>>; RECENT]| recent[self.number as usize % RECENT].get();
-        match RECENTLY.try_with(recently) {
-            Ok(Some((number, row))) if number == self.number => row.add(event, n),
-            _ => self.add_slowly(event, n),
+        if !self.add_at_once(event, n) {
+            self.add_slowly(event, n);
         }
+    }
+
+    /// Counts if the row is at hand.
+    #[inline(always)]
+    fn add_at_once(&self, event: Event, n: u64) -> bool {
+        let count = |recent: &Recent| {
+            let place = self.place as usize;
+            let known = recent.caches[place].get() == self.number;
+            if known {
+                recent.rows[place].get().add(event, n);
+            }
+            known
+        };
+        RECENTLY.try_with(count).unwrap_or(false)
+    }
+
+    /// The same, once.
+    #[inline(always)]
+    pub(crate) fn count_at_once(&self, event: Event) -> bool {
+        self.add_at_once(event, 1)
     }
 
     #[inline(always)]
@@ -218,8 +264,11 @@ impl Counters {
         match found {
             Ok(row) => {
                 row.add(event, n);
-                let _ = RECENTLY
-                    .try_with(|recent| recent[self.number as usize % RECENT].set(Some((self.number, row))));
+                let _ = RECENTLY.try_with(|recent| {
+                    let place = self.place as usize;
+                    recent.caches[place].set(self.number);
+                    recent.rows[place].set(row);
+                });
             }
             // The thread's locals are being destroyed: claim a row for this one count.
             Err(_) => {

@@ -64,12 +64,20 @@ impl Uses {
         if elapsed > u16::MAX - Self::LATE { 0 } else { elapsed }
     }
 
-    /// Whether a use now is to be stamped: at least two ticks, about 3 % of the room in new keys, after the last stamp.
-    /// Uses that follow closer are one use.
+    /// A use is stamped at least two ticks, about 3 % of the room in new keys, after the last stamp. Uses that follow closer
+    /// are one use.
+    const LEAST: u16 = 2;
+
+    /// Whether a use now is to be stamped.
     #[inline]
     pub(crate) fn is_due(stamp: u16, now: u16) -> bool {
-        const LEAST: u16 = 2;
-        now.wrapping_sub(stamp).wrapping_sub(LEAST) < u16::MAX - Self::LATE - LEAST + 1
+        now.wrapping_sub(stamp).wrapping_sub(Self::LEAST) < u16::MAX - Self::LATE - Self::LEAST + 1
+    }
+
+    /// Whether a stamp is of this tick or the last. Not due then; otherwise `is_due` knows.
+    #[inline]
+    pub(crate) fn is_fresh(stamp: u16, now: u16) -> bool {
+        now.wrapping_sub(stamp) < Self::LEAST
     }
 }
 

@@ -13,13 +13,14 @@
 //!   epoch of g at most: had it read g + 1, it would have seen the unlink. So the advance from g + 1 to g + 2 waits for
 //!   it, or the reader's pin came after that advance's barrier; but then it would have seen the unlink, too, which comes
 //!   before g was read, and so before g + 1 was. A pin may note an epoch of long ago; that only delays.
-//! - **A3, one word.** Nested pins share the outermost's word; they may go in any order.
+//! - **A3, one word.** Nested pins share the outermost's word; they may go in any order. A brief pin has a word of its own:
+//!   it neither shares nor nests. An advance asks both.
 //!
 //! # Orderings
 //! | name      | where                       | pairs with | carries                                                 |
 //! |-----------|-----------------------------|------------|---------------------------------------------------------|
 //! | `PIN`     | store of an epoch           | `LOOK`     | the reads under the thread's former pin, which it hides |
-//! | `UNPIN`   | store of 0                  | `LOOK`     | the reads under the pin: they happen before what they saw is freed |
+//! | `UNPIN`   | store of 0                  | `LOOK`, `EMPTY` of `record` | the reads under the pin: they happen before what they saw is freed |
 //! | `LOOK`    | a collector's load of a pin | `PIN`, `UNPIN` | the same                                            |
 //! | `ADVANCE` | CAS of the epoch            | `ASK`      | what the collector's looks brought                      |
 //! | `ASK`     | `is_over`                   | `ADVANCE`  | the same                                                |
@@ -30,16 +31,16 @@
 //!
 //! # Cost
 //! A pin and its end: see `ARCHITECTURE.md`. A grace period: a fence at its begin, two advances for all that began.
-//! An advance: a heavy barrier, a load for each record, one compare-exchange.
+//! An advance: a heavy barrier, two loads for each record, one compare-exchange.
 //!
 //! # Source
 //! K. Fraser, *Practical lock-freedom*, 2004, section 5.2.3; our departures: garbage is not the threads' (`limbo`), the
 //! asymmetric barrier, and a grace period of two epochs after the fence that begins it.
 
-use super::Reclaim;
 use super::barrier::{self, Heavy};
 use super::record::{PATIENCE, Record, records};
-use crate::sync::{AtomicU64, Ordering, fence, orderings, plain};
+use super::{Pinned, Reclaim};
+use crate::sync::{AtomicPtr, AtomicU64, Ordering, fence, orderings, plain};
 use std::marker::PhantomData;
 
 orderings! {
@@ -88,8 +89,22 @@ impl Drop for Pin {
     }
 }
 
+/// The word of one thread that is pinned until the end of a call.
+pub(crate) struct Brief(&'static Record, PhantomData<*mut ()>);
+
+impl Pinned for Pin {}
+impl Pinned for Brief {}
+
+impl Drop for Brief {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.brief.store(0, ord::UNPIN());
+    }
+}
+
 impl Reclaim for Asymmetric {
     type Pin = Pin;
+    type Brief = Brief;
     type Grace = u64;
 
     #[inline]
@@ -100,6 +115,23 @@ impl Reclaim for Asymmetric {
             barrier::light(now & FENCING != 0);
         };
         Pin(Record::pin(announce), PhantomData)
+    }
+
+    #[inline(always)]
+    fn pin_briefly() -> Option<Brief> {
+        let record = Record::at_hand()?;
+        let now = epoch().load(ord::EPOCH());
+        if barrier::is_asymmetric() && now & FENCING != 0 {
+            return None;
+        }
+        record.brief.store(now, ord::PIN());
+        barrier::light(now & FENCING != 0);
+        Some(Brief(record, PhantomData))
+    }
+
+    #[inline(always)]
+    fn near_slot(brief: &Brief) -> Option<&'static AtomicPtr<()>> {
+        brief.0.near_slot()
     }
 
     #[inline]
@@ -180,8 +212,10 @@ fn advance() -> Advance {
     // The epoch is read before the barrier, and records are looked at after it (A1).
     let now = epoch().load(Ordering::Relaxed);
     let is_here = |record: &Record| {
-        let state = record.state.load(ord::LOOK());
-        state == 0 || state | FENCING == now | FENCING
+        [&record.state, &record.brief].iter().all(|word| {
+            let epoch = word.load(ord::LOOK());
+            epoch == 0 || epoch | FENCING == now | FENCING
+        })
     };
     let advanced = match barrier::heavy(now & FENCING != 0) {
         Heavy::Done => {

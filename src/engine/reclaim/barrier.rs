@@ -49,6 +49,12 @@ static FAILED: plain::AtomicU64 = plain::AtomicU64::new(0);
 #[cfg(test)]
 static REFUSED: plain::AtomicBool = plain::AtomicBool::new(false);
 
+/// Whether pins that don't fence are possible at all here.
+#[inline(always)]
+pub(super) const fn is_asymmetric() -> bool {
+    IS_ASYMMETRIC
+}
+
 /// What a pin ends with. `fencing`: what it read where its epoch is.
 #[inline(always)]
 pub(super) fn light(fencing: bool) {
@@ -108,7 +114,7 @@ fn is_over_with(failed: Instant) -> bool {
     }
     let mut over = true;
     for record in records().filter(|record| record.suspect.load(Ordering::Relaxed)) {
-        if record.state.load(ord::LOOK()) == 0 {
+        if record.state.load(ord::LOOK()) == 0 && record.brief.load(ord::LOOK()) == 0 {
             record.suspect.store(false, Ordering::Relaxed);
         } else {
             over = false;

@@ -12,14 +12,14 @@
 //! | name      | where                       | pairs with | carries                                               |
 //! |-----------|-----------------------------|------------|-------------------------------------------------------|
 //! | `HOLD`    | store node into a slot      | `SCAN`     | reads under the slot's former holder: seen used again, they are over |
-//! | `DROP`    | store 0 into a slot         | `SCAN`     | the holder's reads of the node: they happen before it is freed |
+//! | `DROP`    | store 0 into a slot         | `SCAN`, `EMPTY` of `record` | the holder's reads of the node: they happen before it is freed |
 //! | `SCAN`    | a collector's load of a slot| `HOLD`, `DROP` | the same                                          |
 //!
 //! # Cost
-//! Holding: a look and a store; dropping: a store and a look. No fence, no read-modify-write; from the second guard that a
-//! thread holds at once, a search for a free slot; the ninth counts a reference in the node instead (one read-modify-write each way).
+//! Holding: a look and a store; dropping: a store. No fence, no read-modify-write; from the third guard that a thread holds
+//! at once, a search for a free slot; the ninth counts a reference in the node instead (one read-modify-write each way).
 
-use super::record::{Record, records};
+use super::record::records;
 use super::{Reclaim, Shared};
 use crate::sync::{AtomicPtr, orderings};
 use std::marker::PhantomData;
@@ -66,13 +66,32 @@ impl<'c, T: Counted> Held<'c, T> {
         let pin = R::pin();
         let found = search(&pin, PhantomData)?;
         let node = found.node;
-        let Some(slot) = R::record(&pin).free_slot() else { return Some(Self::count(found)) };
-        // SAFETY: a slot of a record, which is never freed.
-        let slot_of_ours = unsafe { &*slot };
-        slot_of_ours.store(node.as_ptr().cast(), ord::HOLD());
+        let record = R::record(&pin);
+        let Some(slot) = record.free_slot() else { return Some(Self::count(found)) };
+        slot.store(node.as_ptr().cast(), ord::HOLD());
+        record.written();
         // The pin goes here, after the slot was written (H1).
         drop(pin);
         Some(Self { node, slot, index: PhantomData })
+    }
+
+    /// As `find`, by a brief pin and one of the first slots. None: the search is not finished, or they are not to be had.
+    /// Nothing has happened then.
+    ///
+    /// # Safety
+    /// - As of `find`.
+    #[inline(always)]
+    pub(crate) unsafe fn find_at_once<R: Reclaim>(
+        search: impl for<'p> FnOnce(&'p R::Brief, Within<'p, 'c>) -> Option<Option<Shared<'p, T>>>,
+    ) -> Option<Option<Self>> {
+        let pin = R::pin_briefly()?;
+        let Some(found) = search(&pin, PhantomData)? else { return Some(None) };
+        let node = found.node;
+        let slot = R::near_slot(&pin)?;
+        slot.store(node.as_ptr().cast(), ord::HOLD());
+        // The pin goes here, after the slot was written (H1).
+        drop(pin);
+        Some(Some(Self { node, slot, index: PhantomData }))
     }
 
     /// A guard of a node that is kept by a count.
@@ -104,18 +123,27 @@ impl<'c, T: Counted> Held<'c, T> {
     }
 }
 
+impl<T: Counted> Held<'_, T> {
+    /// Gives up a count.
+    ///
+    /// # Safety
+    /// - The guard is one of those that are counted, and this is its end.
+    #[cold]
+    #[inline(never)]
+    unsafe fn give_up(node: NonNull<T>) {
+        // SAFETY: the count was raised for the guard, which gives it up once, here.
+        unsafe { T::release(node) }
+    }
+}
+
 impl<T: Counted> Drop for Held<'_, T> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
         // SAFETY: records are never freed; null gives `None`.
         match unsafe { self.slot.as_ref() } {
-            Some(slot) => {
-                slot.store(ptr::null_mut(), ord::DROP());
-                // SAFETY: `find` took it from `free_slot`.
-                unsafe { Record::of(self.slot) }.emptied();
-            }
-            // SAFETY: the count was raised for this guard, which gives it up once, here.
-            None => unsafe { T::release(self.node) },
+            Some(slot) => slot.store(ptr::null_mut(), ord::DROP()),
+            // SAFETY: without a slot it is counted.
+            None => unsafe { Self::give_up(self.node) },
         }
     }
 }

@@ -5,7 +5,8 @@
 //!
 //! A reader *pins* while it searches. What it hands to its caller it *holds*: before it unpins it writes the node's
 //! address into a hazard slot of its own thread. So a guard that lives long retains one node, not an epoch, and not
-//! the garbage of the whole process.
+//! the garbage of the whole process. A pin nests and can be handed out; a *brief* one does neither and costs half, for
+//! the usual `get`: where it is not to be had, or the search takes longer, the reader begins again with a usual one.
 //!
 //! # Invariants
 //! - **R1, unlinked first.** Only what no new search can reach is retired, once, by the thread that unlinked it,
@@ -54,6 +55,7 @@ pub use modelled::LimboDoor;
 #[cfg(dogpile_loom)]
 pub(crate) use modelled::Modelled;
 
+use crate::sync::AtomicPtr;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -67,12 +69,24 @@ pub(crate) type Backend = epoch::Epoch;
 /// Tells when every reader that could see a retired node has gone. Sealed: the backends are those of this room.
 pub(crate) trait Reclaim: 'static {
     /// While one lives, nothing is freed that was reachable when it was made. Stays on its thread.
-    type Pin;
+    type Pin: Pinned;
+    /// A pin that does not nest, and ends in the call that made it.
+    type Brief: Pinned;
     /// A grace period that has begun.
     type Grace: Send;
 
     /// Pins the calling thread. Nests.
     fn pin() -> Self::Pin;
+    /// The same for the shortest searches, where it costs least. None: a usual pin is needed.
+    #[inline(always)]
+    fn pin_briefly() -> Option<Self::Brief> {
+        None
+    }
+    /// A free slot, if one is at hand.
+    #[inline(always)]
+    fn near_slot(_brief: &Self::Brief) -> Option<&'static AtomicPtr<()>> {
+        None
+    }
     /// Begins a grace period that covers every pin there is now. First it fences: what its caller has seen, even by relaxed
     /// loads, comes before it.
     fn begin(pin: &Self::Pin) -> Self::Grace;
@@ -96,6 +110,9 @@ pub(crate) trait Reclaim: 'static {
         record::Record::current()
     }
 }
+
+/// What keeps what is found under it: a pin of any kind. Sealed, as `Reclaim` is.
+pub(crate) trait Pinned {}
 
 /// A node found under a pin: valid as long as the pin lives.
 pub(crate) struct Shared<'p, T> {

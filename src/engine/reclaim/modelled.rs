@@ -4,7 +4,8 @@
 //! the table explores the table's own interleavings only; everything is freed when the index is dropped.
 
 use super::record::Record;
-use super::{Backend, Garbage, Reclaim};
+use super::{Backend, Garbage, Pinned, Reclaim};
+use crate::sync::AtomicPtr;
 use std::marker::PhantomData;
 
 type BackendPin = <Backend as Reclaim>::Pin;
@@ -16,12 +17,23 @@ pub(crate) struct Modelled<const ENDS: bool>;
 /// One pin of one thread.
 pub(crate) struct Pin<const ENDS: bool>(Option<BackendPin>, PhantomData<*mut ()>);
 
+impl<const ENDS: bool> Pinned for Pin<ENDS> {}
+
 impl<const ENDS: bool> Reclaim for Modelled<ENDS> {
     type Pin = Pin<ENDS>;
+    type Brief = <Backend as Reclaim>::Brief;
     type Grace = Option<<Backend as Reclaim>::Grace>;
 
     fn pin() -> Pin<ENDS> {
         Pin(ENDS.then(Backend::pin), PhantomData)
+    }
+
+    fn pin_briefly() -> Option<Self::Brief> {
+        if ENDS { Backend::pin_briefly() } else { None }
+    }
+
+    fn near_slot(brief: &Self::Brief) -> Option<&'static AtomicPtr<()>> {
+        Backend::near_slot(brief)
     }
 
     fn begin(pin: &Pin<ENDS>) -> Self::Grace {
@@ -76,6 +88,20 @@ impl LimboDoor {
     pub fn pinned<T>(&self, read: impl FnOnce() -> T) -> T {
         let _pin = Backend::pin();
         read()
+    }
+
+    /// What a reader does that has read before.
+    ///
+    /// # Panics
+    /// If the thread has no record, or is in the middle of it.
+    pub fn pinned_briefly<T>(&self, read: impl FnOnce() -> T) -> T {
+        let _brief = Backend::pin_briefly().expect("the thread has a record, and no brief pin");
+        read()
+    }
+
+    /// The calling thread's record is left, as at its end. Guards that it has stay.
+    pub fn end_thread() {
+        super::record::end_thread();
     }
 
     pub fn flush(&self) {

@@ -1,16 +1,20 @@
 //! What a thread shows to collectors: the epoch it is pinned in, and its hazard slots, on one record.
 //!
-//! `free --(a thread claims it)--> its thread's --(the thread ends)--> lingering --(its last guard and pin go)--> free`
+//! `left --(a thread claims it, and finds it empty)--> its thread's --(the thread ends)--> left`
 //!
-//! Records form a list that only grows, and are used again by later threads. One word (`own`) says how often its thread is
-//! pinned, and whether it is lingering. It is the thread's alone, so a pin, a hold and both ends need no
-//! read-modify-write, and one look at a thread-local for all.
+//! Records form a list that only grows, and are used again by later threads. A thread may leave pins and guards behind, in
+//! locals that are destroyed after ours: until they have gone its record is left, but not empty. Whoever looks for a record
+//! passes it by, so that the end of a guard is one store and asks nothing.
+//!
+//! One word (`own`) counts the thread's pins. It is the thread's alone, so a pin, a hold and both ends need no
+//! read-modify-write, and one look at a thread-local for all. A *brief* pin has a word of its own (`brief`) and is not
+//! counted: it does not nest, and ends in the call that made it.
 //!
 //! # Invariants
-//! - **H2, own thread.** `own` and the slots are written by the thread that has claimed the record, or by pins and guards
-//!   of that thread, which can't leave it (neither is `Send`).
-//! - **H3, outlives its thread's locals.** A record is given back by whichever comes last: the end of its thread, the
-//!   last pin, the last guard. None of them goes through a thread-local to find it.
+//! - **H2, own thread.** `own`, `brief` and the slots are written by the thread that has claimed the record, or by pins and
+//!   guards of that thread, which can't leave it (neither is `Send`).
+//! - **H3, outlives its thread's locals.** A record that was left serves its thread no more, and the next one only when it
+//!   is empty: no pin, no guard. Pins and guards know their record; none of them goes through a thread-local to find it.
 //! - **H4, counted.** Pins that are forgotten count for ever; a count that would reach other bits aborts.
 //! - **H5, forked.** In a child process there is one thread; records of others are given back as it begins. So nothing
 //!   waits for threads that are not there. A lock that another thread had while the process was forked stays locked, as
@@ -21,8 +25,9 @@
 //! |-----------|-----------------------------|------------|-------------------------------------------------------|
 //! | `JOIN`    | CAS a record into the list  | `WALK`     | the record's fields                                   |
 //! | `WALK`    | load head                   | `JOIN`     | the same                                              |
-//! | `CLAIM`   | CAS claimed, false → true   | `LEAVE`    | the former owner's last write of `own`                |
+//! | `CLAIM`   | CAS claimed, false → true   | `LEAVE`    | the former owner's last writes of all that is its own |
 //! | `LEAVE`   | store claimed = false       | `CLAIM`    | the same                                              |
+//! | `EMPTY`   | a claimant's look at pin and slots | `UNPIN`, `DROP` | what the former owner's last pins and guards did after it had left |
 //!
 //! # Source
 //! The list: M. Michael, *Hazard Pointers*, IEEE TPDS 2004, section 3.2.
@@ -32,26 +37,27 @@ use crate::sync::{AtomicBool, AtomicPtr, AtomicU64, Ordering, OwnedCell, orderin
 use std::cell::Cell;
 use std::ptr;
 
-orderings! { record: JOIN = Release, WALK = Acquire, CLAIM = Acquire, LEAVE = Release }
+orderings! { record: JOIN = Release, WALK = Acquire, CLAIM = Acquire, LEAVE = Release, EMPTY = Acquire }
 
 /// Models make do with fewer, so that they run out.
 pub(super) const SLOTS: usize = if cfg!(dogpile_loom) { 2 } else { 8 };
 /// A thread tries to end a grace period when it has retired so much: a heavy barrier then costs a few nanoseconds each.
 pub(super) const PATIENCE: usize = 128;
-/// In `own`, above the number of pins: the thread has ended, but for what its locals' destructors do.
-const LINGERS: u64 = 1 << 63;
+/// In `own`, above the number of pins: claimed for one operation, while the thread's locals are being destroyed.
+const LATE: u64 = 1 << 63;
 /// The same: this is nobody's record.
 const NOBODY: u64 = 1 << 62;
 /// More pins than this are forgotten ones.
 const MOST_PINS: u64 = 1 << 61;
 
-// On a line of its own pair: the owner writes, collectors of other cores read. The slots come first, and all lie within the
-// alignment, so a slot's address tells its record.
+// On a line of its own pair: the owner writes, collectors of other cores read.
 #[repr(C, align(128))]
 pub(crate) struct Record {
     pub(super) slots: [AtomicPtr<()>; SLOTS],
     /// 0, or the epoch that the thread is pinned in. Whose orderings they are: `asymmetric`.
     pub(super) state: AtomicU64,
+    /// The same for brief pins.
+    pub(super) brief: AtomicU64,
     /// The number of pins, and above it the bits. 0: a thread's that is not pinned. Touched by that thread only (H2).
     own: OwnedCell<u64>,
     /// What the thread has retired since it last tried to end a grace period (H2).
@@ -65,8 +71,8 @@ pub(crate) struct Record {
     next: OwnedCell<*const Record>,
 }
 
-// SAFETY: `slots`, `state`, `suspect` and `claimed` are atomics; `own` and `retired` are touched by one thread at a time
-// (H2), handed over by `CLAIM`/`LEAVE`; `next` is frozen before `JOIN` publishes the record.
+// SAFETY: `slots`, `state`, `brief`, `suspect` and `claimed` are atomics; `own` and `retired` are touched by one thread at a
+// time (H2), handed over by `CLAIM`/`LEAVE` and `EMPTY`; `next` is frozen before `JOIN` publishes the record.
 unsafe impl Sync for Record {}
 
 #[cfg(not(dogpile_loom))]
@@ -87,6 +93,8 @@ fn head() -> &'static AtomicPtr<Record> {
 static NONE: Record = Record {
     slots: [const { AtomicPtr::new(ptr::null_mut()) }; SLOTS],
     state: AtomicU64::new(0),
+    // No brief pin finds it free.
+    brief: AtomicU64::new(1),
     own: OwnedCell::new(NOBODY),
     retired: OwnedCell::new(0),
     patience: OwnedCell::new(0),
@@ -115,14 +123,27 @@ thread_local! {
 
 struct Exit(Cell<*const Record>);
 
-impl Drop for Exit {
-    fn drop(&mut self) {
+impl Exit {
+    fn leave(&self) {
         // SAFETY: records are never freed; null (never claimed) gives `None`.
-        if let Some(record) = unsafe { self.0.get().as_ref() } {
-            record.own.set(record.own.get() | LINGERS);
-            record.linger();
+        if let Some(record) = unsafe { self.0.replace(ptr::null()).as_ref() } {
+            let _ = RECORD.try_with(|cell| cell.set(none()));
+            record.leave();
         }
     }
+}
+
+impl Drop for Exit {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// What the end of a thread does, for models: loom ends a thread's locals in an order that is new each time, and wants the
+/// same steps.
+#[cfg(dogpile_loom)]
+pub(super) fn end_thread() {
+    LEAVE.with(Exit::leave);
 }
 
 /// Every record there is.
@@ -143,6 +164,13 @@ impl Record {
         Self::existing().unwrap_or_else(Self::claim)
     }
 
+    /// The record of the calling thread if it is at hand, and the thread not in the middle of a brief pin.
+    #[inline]
+    pub(super) fn at_hand() -> Option<&'static Self> {
+        let record = Self::local_ref()?;
+        is_zero(&record.brief).then_some(record)
+    }
+
     /// The calling thread's record, if it has one.
     pub(super) fn existing() -> Option<&'static Self> {
         // SAFETY: records are never freed; null gives `None`.
@@ -155,12 +183,18 @@ impl Record {
         RECORD.try_with(Cell::get).unwrap_or(none())
     }
 
+    /// The calling thread's record, or `NONE`; models have nothing for that.
+    #[inline(always)]
+    fn local_ref() -> Option<&'static Self> {
+        let record = Self::local();
+        // SAFETY: records are never freed, and but for models it is never null.
+        (!cfg!(dogpile_loom) || !record.is_null()).then(|| unsafe { &*record })
+    }
+
     /// Counts a pin of the calling thread, after `announce` if it is the first. Returns its record.
     #[inline]
     pub(super) fn pin(announce: impl Fn(&Self)) -> &'static Self {
-        let record = Self::local();
-        // SAFETY: records are never freed, and but for models it is never null.
-        if let Some(record) = (!cfg!(dogpile_loom) || !record.is_null()).then(|| unsafe { &*record })
+        if let Some(record) = Self::local_ref()
             && record.own.get() == 0
         {
             announce(record);
@@ -180,7 +214,7 @@ impl Record {
     fn pin_further() -> (&'static Self, bool) {
         let record = Self::current();
         let own = record.own.get();
-        let pins = own & !LINGERS;
+        let pins = own & !LATE;
         if pins >= MOST_PINS {
             // As the counts of `Arc`: going on would free what a pin protects (H4).
             std::process::abort();
@@ -193,9 +227,10 @@ impl Record {
     #[inline]
     pub(super) fn unpin(&self, end: impl Fn(&Self)) {
         let own = self.own.get() - 1;
+        self.own.set(own);
         if own == 0 {
+            // Last: a record that was left may be claimed from here on.
             end(self);
-            self.own.set(0);
             return;
         }
         self.unpin_further(own, end);
@@ -204,86 +239,69 @@ impl Record {
     #[cold]
     #[inline(never)]
     fn unpin_further(&self, own: u64, end: impl Fn(&Self)) {
-        if own == LINGERS {
+        if own == LATE {
             end(self);
+            self.leave();
         }
-        self.own.set(own);
-        self.linger();
     }
 
     /// A slot that is free.
     #[inline]
-    pub(super) fn free_slot(&'static self) -> Option<*const AtomicPtr<()>> {
-        if is_free(&self.slots[0]) {
-            return Some(self.slot(0));
-        }
-        self.further_slot()
+    pub(super) fn free_slot(&'static self) -> Option<&'static AtomicPtr<()>> {
+        self.near_slot().or_else(|| self.slots[2..].iter().find(|slot| is_free(slot)))
     }
 
+    /// The same of the first two: one look for a thread that holds nothing, and few instructions for one that holds one guard.
+    #[inline]
+    pub(super) fn near_slot(&'static self) -> Option<&'static AtomicPtr<()>> {
+        let [first, second, ..] = &self.slots;
+        if is_free(first) {
+            return Some(first);
+        }
+        is_free(second).then_some(second)
+    }
+
+    /// What is to be done when a slot was written: without a pin of its own a late record has served (H3).
+    #[inline]
+    pub(super) fn written(&self) {
+        if self.own.get() == LATE {
+            self.leave();
+        }
+    }
+
+    /// The thread will not come back to this record.
     #[cold]
-    #[inline(never)]
-    fn further_slot(&'static self) -> Option<*const AtomicPtr<()>> {
-        (1..SLOTS).find(|number| is_free(&self.slots[*number])).map(|number| self.slot(number))
+    fn leave(&self) {
+        self.claimed.store(false, ord::LEAVE());
     }
 
-    /// The address of a slot, from which `of` finds the way back.
-    #[inline]
-    fn slot(&'static self, number: usize) -> *const AtomicPtr<()> {
-        // From the whole record's address, so that it may be used for all of it. Within the record: `number < SLOTS`.
-        ptr::from_ref(self).cast::<AtomicPtr<()>>().wrapping_add(number)
-    }
-
-    /// The record of a slot.
-    ///
-    /// # Safety
-    /// - `slot` came from `free_slot`.
-    #[inline]
-    pub(super) unsafe fn of(slot: *const AtomicPtr<()>) -> &'static Self {
-        const { assert!(std::mem::offset_of!(Record, slots) == 0) }
-        const { assert!(SLOTS * size_of::<AtomicPtr<()>>() <= align_of::<Record>()) }
-        let record = slot.map_addr(|address| address & !(align_of::<Self>() - 1)).cast::<Self>();
-        // SAFETY: records are aligned to more than their slots take, which come first, so rounding down gives the
-        // record; records are never freed.
-        unsafe { &*record }
-    }
-
-    /// What is to be done when a slot was emptied (H3).
-    #[inline]
-    pub(super) fn emptied(&self) {
-        if self.own.get() & LINGERS != 0 {
-            self.linger();
-        }
-    }
-
-    /// Gives the record of an ended thread back if neither a pin nor a guard needs it any more (H3).
-    #[cold]
-    #[inline(never)]
-    fn linger(&self) {
-        if self.own.get() == LINGERS && self.slots.iter().all(is_free) {
-            let _ = RECORD.try_with(|cell| {
-                if ptr::eq(cell.get(), self) {
-                    cell.set(none());
-                }
-            });
-            self.claimed.store(false, ord::LEAVE());
-        }
+    /// Whether the former owner has left neither pin nor guard behind.
+    fn is_empty(&self) -> bool {
+        self.state.load(ord::EMPTY()) == 0 && self.slots.iter().all(|slot| slot.load(ord::EMPTY()).is_null())
     }
 
     #[cold]
     fn claim() -> &'static Self {
         // Relaxed: nothing travels with a failed claim.
         let claim = |record: &&'static Self| {
-            !record.claimed.load(Ordering::Relaxed)
-                && record.claimed.compare_exchange(false, true, ord::CLAIM(), Ordering::Relaxed).is_ok()
+            let claimed = !record.claimed.load(Ordering::Relaxed)
+                && record.claimed.compare_exchange(false, true, ord::CLAIM(), Ordering::Relaxed).is_ok();
+            // Asked when nobody else can claim it, use it and leave it.
+            if claimed && !record.is_empty() {
+                record.leave();
+                return false;
+            }
+            claimed
         };
         let record = records().find(claim).unwrap_or_else(Self::join);
-        // Once the thread's locals are being destroyed the record serves what is made of it next, and is then given
-        // back (H3).
+        // Once the thread's locals are being destroyed a record serves what is made of it next, and is left then (H3).
         let live = LEAVE.try_with(|exit| exit.0.set(record)).is_ok();
-        record.own.set(if live { 0 } else { LINGERS });
+        record.own.set(if live { 0 } else { LATE });
         record.retired.set(0);
         record.patience.set(PATIENCE);
-        let _ = RECORD.try_with(|cell| cell.set(record));
+        if live {
+            let _ = RECORD.try_with(|cell| cell.set(record));
+        }
         record
     }
 
@@ -291,6 +309,7 @@ impl Record {
         let record: &'static Self = Box::leak(Box::new(Self {
             slots: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
             state: AtomicU64::new(0),
+            brief: AtomicU64::new(0),
             own: OwnedCell::new(0),
             retired: OwnedCell::new(0),
             patience: OwnedCell::new(PATIENCE),
@@ -318,15 +337,31 @@ impl Record {
 #[cfg(not(dogpile_loom))]
 #[inline]
 fn is_free(slot: &AtomicPtr<()>) -> bool {
-    // Relaxed: the thread's own (H2).
-    slot.load(Ordering::Relaxed).is_null()
+    // SAFETY: the thread's own (H2): no other writes to it, so it can be read as what it is to its writer, which compiles to
+    // a comparison with memory.
+    unsafe { *slot.as_ptr() }.is_null()
 }
 
-/// The same, as no step of a model: loom ends a thread's locals in an order that is new each time, and wants the same steps.
+/// The same, as no step of a model.
 #[cfg(dogpile_loom)]
 fn is_free(slot: &AtomicPtr<()>) -> bool {
     // SAFETY: the thread's own (H2), and loom would see if it were not.
     unsafe { slot.unsync_load() }.is_null()
+}
+
+/// Whether the calling thread has no brief pin.
+#[cfg(not(dogpile_loom))]
+#[inline]
+fn is_zero(brief: &AtomicU64) -> bool {
+    // SAFETY: as in `is_free`.
+    unsafe { *brief.as_ptr() == 0 }
+}
+
+/// The same, as no step of a model.
+#[cfg(dogpile_loom)]
+fn is_zero(brief: &AtomicU64) -> bool {
+    // SAFETY: the thread's own (H2), and loom would see if it were not.
+    unsafe { brief.unsync_load() == 0 }
 }
 
 /// What the process does when it has its first record.
@@ -348,6 +383,7 @@ extern "C" fn forked() {
         // Relaxed: no other thread has begun.
         record.slots.iter().for_each(|slot| slot.store(ptr::null_mut(), Ordering::Relaxed));
         record.state.store(0, Ordering::Relaxed);
+        record.brief.store(0, Ordering::Relaxed);
         record.claimed.store(false, Ordering::Relaxed);
     }
     Backend::forked();

@@ -7,9 +7,12 @@
 //! bucket: | meta 8 | slot 0 | slot 1 | slot 2 | slot 3 | slot 4 | slot 5 | overflow |
 //! meta:   bits 0..48 six tags, 0 = never used | 48 LOCK | 49 MIGRATED | 50 CHAIN | 51..64 version
 //! slot:   null = free | node | node + 1 = frozen by a migrator | 1 = moved to the next table
-//! word:   address of bucket 0 (a multiple of 64) + log2 of the number of buckets
-//! hash:   bits 0..25 bucket | 25..32 tag | 40..48 shard; a node keeps the low 32, a token of the eviction policy 48
+//! word:   address of bucket 0 (a multiple of 64) + 26 - log2 of the number of buckets
+//! hash:   bits 0..7 tag | 7..32 bucket, from the top | 40..48 shard; a node keeps the low 32, a token of the policy 48
 //! ```
+//!
+//! The bucket is the topmost bits of the 32 that a node keeps: shifted down by what the word's low bits say, and cleared below
+//! bit 6, they are a distance in bytes. So bucket `i` of a table becomes buckets `2 i` and `2 i + 1` of the next.
 
 use super::CachedValue;
 use crate::sync::{
@@ -30,7 +33,10 @@ const VERSION: u64 = if cfg!(dogpile_loom) { 1 << 63 } else { 1 << 51 };
 /// The greatest size of a table, in bits of the hash that choose a bucket: 134 million entries, in each shard. Beyond that
 /// chains grow.
 const MOST_BUCKETS_LOG2: u32 = 25;
-const TAG_SHIFT: u32 = 25;
+const TAG: u64 = 0x7f;
+/// The greatest shift of a hash: by it nothing is left above bit 6. Its least must keep out of the tag.
+const MOST_SHIFT: u32 = u32::BITS - 6;
+const _: () = assert!(u32::BITS - MOST_BUCKETS_LOG2 == TAG.trailing_ones());
 /// What every allocator gives without being asked.
 const USUAL_ALIGNMENT: usize = 16;
 const LOW_BYTES: u64 = 0x0000_0101_0101_0101;
@@ -41,7 +47,7 @@ const SLOTS_MASK: u64 = (1 << (8 * SLOTS)) - 1;
 /// The tag of a hash: seven bits of it, and one that tells it from "never used".
 #[inline]
 pub(super) fn tag_of(hash: u64) -> u8 {
-    (hash >> TAG_SHIFT) as u8 | 0x80
+    (hash & TAG) as u8 | 0x80
 }
 
 /// The control word of a bucket.
@@ -51,12 +57,13 @@ pub(super) struct Meta(pub(super) u64);
 impl Meta {
     /// The slots whose tag is `tag`, as a mask with bit `8 i + 7` for slot `i`.
     ///
-    /// The zero-byte test may also report the byte above a true match (by the borrow): a false match that the node's
-    /// hash refutes. Bytes 6 and 7 are flags and version, so they are masked out.
+    /// Without the upper bit of `tag` a match is left as 0x80, another tag as more, a slot that was never used as less: 1 taken
+    /// away turns the upper bit of the first over. A borrow from a byte of 0 may make a 0x81 above it look so, too: a false
+    /// match that the node's hash refutes. Bytes 6 and 7 are flags and version, so they are masked out.
     #[inline]
     pub(super) fn matches(self, tag: u8) -> Matches {
-        let x = self.0 ^ (LOW_BYTES * u64::from(tag));
-        Matches(x.wrapping_sub(LOW_BYTES) & !x & HIGH_BITS)
+        let x = self.0 ^ (LOW_BYTES * u64::from(tag & 0x7f));
+        Matches(x & !x.wrapping_sub(LOW_BYTES) & HIGH_BITS)
     }
 
     pub(super) fn is_locked(self) -> bool {
@@ -144,6 +151,12 @@ pub(super) enum Content<N> {
 const FROZEN: usize = 1;
 
 impl<N> Content<N> {
+    /// The node of a slot, frozen or not.
+    #[inline]
+    pub(super) fn node(raw: *mut N) -> Option<NonNull<N>> {
+        NonNull::new(raw.map_addr(|address| address & !FROZEN))
+    }
+
     #[inline]
     pub(super) fn of(raw: *mut N) -> Self {
         let node = raw.map_addr(|address| address & !FROZEN);
@@ -390,15 +403,15 @@ impl<'p, N> Table<'p, N> {
 
     #[inline]
     pub(super) fn pack(self) -> *mut Bucket<N> {
-        self.base.as_ptr().map_addr(|address| address | self.log2 as usize)
+        self.base.as_ptr().map_addr(|address| address | (MOST_SHIFT - self.log2) as usize)
     }
 
     /// # Safety
     /// - `word` is one that `pack` made, of a table that is not freed during `'p`.
     #[inline]
     pub(super) unsafe fn unpack(word: *mut Bucket<N>) -> Self {
-        let log2 = (word.addr() & 63) as u32;
-        // SAFETY: the caller's promise: a packed word is an address above 63 with the logarithm in its low bits.
+        let log2 = MOST_SHIFT - (word.addr() & 63) as u32;
+        // SAFETY: the caller's promise: a packed word is an address above 63 with the shift in its low bits.
         let base = unsafe { NonNull::new_unchecked(word.map_addr(|address| address & !63)) };
         Self { base, log2, life: PhantomData }
     }
@@ -415,6 +428,25 @@ impl<'p, N> Table<'p, N> {
     #[inline]
     pub(super) fn mask(self) -> usize {
         self.len() - 1
+    }
+
+    /// The bucket that the entries of a hash have here, if in none before.
+    #[inline]
+    pub(super) fn home(self, hash: u64) -> &'p Bucket<N> {
+        if cfg!(dogpile_loom) {
+            // Models' buckets are of another size.
+            return self.bucket(self.index(hash));
+        }
+        let distance = (hash as u32) >> (MOST_SHIFT - self.log2) & !63;
+        // SAFETY: of 32 bits `log2` are left above bit 6, so it is a multiple of 64 below the size of all buckets.
+        let bucket = unsafe { self.base.byte_add(distance as usize) };
+        // SAFETY: as in `bucket`.
+        unsafe { bucket.as_ref() }
+    }
+
+    /// Which bucket that is.
+    pub(super) fn index(self, hash: u64) -> usize {
+        ((hash & u64::from(u32::MAX)) >> (u32::BITS - self.log2)) as usize
     }
 
     /// The bucket at `index`, modulo the table's size.

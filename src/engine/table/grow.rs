@@ -158,7 +158,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     ) -> bool {
         let home = table.bucket(index);
         let next = self.after(table, pin).expect("migration follows the linking of the next table");
-        let child_of = |hash: u32| (hash >> table.log2()) as usize & 1;
+        let child_of = |hash: u32| next.index(hash.into()) & 1;
         let backoff = Backoff::new();
         loop {
             let meta = Meta(home.meta.load(ord::META()));
@@ -185,8 +185,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             if home.meta.compare_exchange(meta.0, meta.locked().0, ord::LOCK(), ord::NUMBER()).is_err() {
                 continue;
             }
-            let near = index & table.mask();
-            let mut children = [Child::new(next, near), Child::new(next, near + table.len())];
+            let first = 2 * (index & table.mask());
+            let mut children = [Child::new(next, first), Child::new(next, first + 1)];
             self.for_each_slot(home, meta, pin, |slot| {
                 let mut raw = slot.load(ord::READ());
                 // A frozen slot is nobody's but ours: writers wait, and evictors pass by.

@@ -13,6 +13,7 @@
 //! | `node` | `CachedValue`, `Draft`, `Handle` |
 //! | `blocks` | the memory of nodes |
 //! | `bucket` | the packed words, the block of memory of a table, the counters of a generation |
+//! | `shards` | which index |
 //! | `mod` | searching |
 //! | `write` | replace, unlink, insert |
 //! | `grow` | migration to a table twice the size, `clear` |
@@ -65,6 +66,7 @@ mod blocks;
 mod bucket;
 mod grow;
 mod node;
+mod shards;
 mod walk;
 mod write;
 
@@ -76,9 +78,10 @@ mod tests;
 pub(crate) use bucket::Generation;
 pub(crate) use node::{CLAIMED, Draft, Failure, HELD, MOST_REUSE, NodeKind, TAKEN, Terms};
 pub use node::{CachedValue, Handle};
+pub(crate) use shards::Shards;
 pub(crate) use write::{Eviction, Located, Spot, Unlinked};
 
-use super::reclaim::{Held, Limbo, Reclaim, Shared};
+use super::reclaim::{Held, Limbo, Pinned, Reclaim, Shared};
 use crate::sync::{AtomicPtr, Mutex, orderings};
 use bucket::{Bucket, Content, Meta, Node, Table, tag_of};
 use crossbeam_utils::CachePadded;
@@ -128,7 +131,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     }
 
     #[inline]
-    fn table<'p>(&'p self, _pin: &'p R::Pin) -> Table<'p, Node<K, V>> {
+    fn table<'p>(&'p self, _pin: &'p impl Pinned) -> Table<'p, Node<K, V>> {
         // SAFETY: `word` is always a packed table. One that is replaced is retired into our limbo by the thread that
         // replaced it, so under a pin it lives as long as the pin (R2).
         unsafe { Table::unpack(self.word.load(ord::WORD())) }
@@ -136,7 +139,11 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
 
     /// The table after `table`, once growth has begun.
     #[inline]
-    fn after<'p>(&'p self, table: Table<'p, Node<K, V>>, _pin: &'p R::Pin) -> Option<Table<'p, Node<K, V>>> {
+    fn after<'p>(
+        &'p self,
+        table: Table<'p, Node<K, V>>,
+        _pin: &'p impl Pinned,
+    ) -> Option<Table<'p, Node<K, V>>> {
         let next = table.header().next.load(ord::FOLLOW());
         // SAFETY: `next` is null or a packed table; it is retired after `table`, which the pin protects.
         (!next.is_null()).then(|| unsafe { Table::unpack(next) })
@@ -155,27 +162,44 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         eq: impl Fn(&K) -> bool,
         pin: &'p R::Pin,
     ) -> Option<Shared<'p, CachedValue<K, V>>> {
-        let table = self.table(pin);
-        let bucket = table.bucket(hash as usize);
+        match self.find_at_once(hash, &eq, pin) {
+            Some(found) => found,
+            None => self.find_further(hash, &eq, pin),
+        }
+    }
+
+    /// The same where it ends in the first bucket. None: it does not.
+    #[inline(always)]
+    fn find_at_once<'p>(
+        &'p self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+        pin: &'p impl Pinned,
+    ) -> Option<Option<Shared<'p, CachedValue<K, V>>>> {
+        let bucket = self.table(pin).home(hash);
         let meta = Meta(bucket.meta.load(ord::META()));
-        let mut moved = false;
-        for slot in meta.matches(tag_of(hash)) {
-            match Content::of(bucket.slots[slot].load(ord::READ())) {
-                Content::Live(node) | Content::Frozen(node) => {
-                    let node = self.shared(node, pin);
-                    if is_key(&node, hash, &eq) {
-                        return Some(node);
-                    }
+        let look = |slot: usize| {
+            let slot = &bucket.slots[slot];
+            let Some(node) = Content::node(slot.load(ord::READ())) else {
+                // Moved, or filled just now: another look will tell. Free: it tells nothing.
+                return (!slot.load(ord::READ()).is_null()).then_some(None);
+            };
+            let node = self.shared(node, pin);
+            is_key(&node, hash, &eq).then_some(Some(Some(node)))
+        };
+        // The first by itself: there is seldom a second.
+        let mut matches = meta.matches(tag_of(hash));
+        if let Some(first) = matches.next() {
+            if let Some(answer) = look(first) {
+                return answer;
+            }
+            for slot in matches {
+                if let Some(answer) = look(slot) {
+                    return answer;
                 }
-                // The key sought may still be in a later slot, or on the chain: they come first (C4).
-                Content::Moved => moved = true,
-                Content::Free => {}
             }
         }
-        if !moved && !meta.goes_on() {
-            return None;
-        }
-        self.find_further(table, hash, &eq, pin)
+        (!meta.goes_on()).then_some(None)
     }
 
     /// The same search over chains and tables.
@@ -183,13 +207,13 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     #[inline(never)]
     fn find_further<'p>(
         &'p self,
-        mut table: Table<'p, Node<K, V>>,
         hash: u64,
         eq: &impl Fn(&K) -> bool,
-        pin: &'p R::Pin,
+        pin: &'p impl Pinned,
     ) -> Option<Shared<'p, CachedValue<K, V>>> {
+        let mut table = self.table(pin);
         loop {
-            let home = table.bucket(hash as usize);
+            let home = table.home(hash);
             let meta = Meta(home.meta.load(ord::META()));
             let mut moved = meta.is_migrated();
             if !moved {
@@ -228,8 +252,30 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         unsafe { Held::find::<R>(|pin, _| self.find(hash, eq, pin)) }
     }
 
+    /// The same for what `hold_at_once` did not decide.
+    pub(crate) fn hold_further(
+        &self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+    ) -> Option<Held<'_, CachedValue<K, V>>> {
+        // SAFETY: as in `hold`.
+        let found = unsafe { Held::find_at_once::<R>(|pin, _| Some(self.find_further(hash, &eq, pin))) };
+        found.unwrap_or_else(|| self.hold(hash, eq))
+    }
+
+    /// The same where it costs least. None: nothing has been decided.
+    #[inline(always)]
+    pub(crate) fn hold_at_once(
+        &self,
+        hash: u64,
+        eq: impl Fn(&K) -> bool,
+    ) -> Option<Option<Held<'_, CachedValue<K, V>>>> {
+        // SAFETY: as in `hold`.
+        unsafe { Held::find_at_once::<R>(|pin, _| self.find_at_once(hash, eq, pin)) }
+    }
+
     #[inline]
-    fn shared<'p>(&'p self, node: NonNull<Node<K, V>>, pin: &'p R::Pin) -> Shared<'p, Node<K, V>> {
+    fn shared<'p>(&'p self, node: NonNull<Node<K, V>>, pin: &'p impl Pinned) -> Shared<'p, Node<K, V>> {
         // SAFETY: only called with what a slot held after `pin` was made; nodes are retired into our limbo (I3).
         unsafe { Shared::new(node, pin) }
     }
@@ -238,25 +284,47 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     fn chained<'p>(
         &'p self,
         bucket: &'p Bucket<Node<K, V>>,
-        _pin: &'p R::Pin,
+        _pin: &'p impl Pinned,
     ) -> Option<&'p Bucket<Node<K, V>>> {
         // SAFETY: chained buckets are freed with their table, or retired when they are unlinked: the pin covers both.
         unsafe { bucket.overflow.load(ord::FOLLOW()).as_ref() }
     }
 
+    /// The bucket of `hash`, which the processor is asked for.
+    #[inline]
+    pub(crate) fn ahead<'p>(&'p self, hash: u64, pin: &'p R::Pin) -> Ahead<'p, K, V> {
+        let bucket = self.table(pin).home(hash);
+        prefetch(std::ptr::from_ref(bucket));
+        Ahead(bucket)
+    }
+
     /// Asks the processor for the bucket of `hash`.
     pub(crate) fn prefetch_bucket(&self, hash: u64, pin: &R::Pin) {
-        prefetch(std::ptr::from_ref(self.table(pin).bucket(hash as usize)));
+        self.ahead(hash, pin);
     }
 
     /// Asks the processor for the first node that `hash` may mean.
     pub(crate) fn prefetch_node(&self, hash: u64, pin: &R::Pin) {
-        let bucket = self.table(pin).bucket(hash as usize);
-        let meta = Meta(bucket.meta.load(ord::META()));
-        if let Some(slot) = meta.matches(tag_of(hash)).next()
-            && let Content::Live(node) = Content::of(bucket.slots[slot].load(ord::READ()))
-        {
-            prefetch(node.as_ptr());
+        Ahead(self.table(pin).home(hash)).prefetch_node(hash);
+    }
+
+    /// How many buckets the table has.
+    pub(crate) fn buckets(&self, pin: &R::Pin) -> usize {
+        self.table(pin).len()
+    }
+}
+
+/// A bucket that will be looked at.
+pub(crate) struct Ahead<'p, K, V>(&'p Bucket<Node<K, V>>);
+
+impl<K, V> Ahead<'_, K, V> {
+    /// Asks the processor for the first node in it that `hash` may mean.
+    #[inline]
+    pub(crate) fn prefetch_node(&self, hash: u64) {
+        let meta = Meta(self.0.meta.load(ord::META()));
+        if let Some(slot) = meta.matches(tag_of(hash)).next() {
+            // Frozen or not, the line is the same; moved or free, none is fetched in vain but the first of all.
+            prefetch(self.0.slots[slot].load(ord::READ()));
         }
     }
 }

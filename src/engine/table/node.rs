@@ -72,8 +72,8 @@ pub(crate) const CLAIMED: u8 = 0xff;
 /// What a creator said instead of a value.
 pub(crate) type Failure = Arc<dyn Any + Send + Sync>;
 
-/// In `marks`: two bits of uses, then what never changes.
-const USES: u8 = 3;
+/// In `marks`: two bits of uses that are left to be counted, then what never changes.
+const LEFT: u8 = MOST_REUSE;
 const ROOMY: u8 = 1 << 5;
 const KIND_SHIFT: u32 = 6;
 /// With six for the magnitude, 14 bits.
@@ -227,7 +227,7 @@ impl<K, V> Draft<K, V> {
         let content = CachedValue {
             strong: AtomicU32::new(1),
             ticket: AtomicU16::new(0),
-            marks: AtomicU8::new((kind as u8) << KIND_SHIFT | if roomy { ROOMY } else { 0 }),
+            marks: AtomicU8::new((kind as u8) << KIND_SHIFT | if roomy { ROOMY } else { 0 } | LEFT),
             gate: AtomicU8::new(gate),
             hash: hash as u32,
             seen: plain::AtomicU32::new(0),
@@ -251,8 +251,8 @@ impl<K, V> Draft<K, V> {
     #[inline]
     pub(crate) fn follow(&self, former: &CachedValue<K, V>) {
         self.ticket.store(former.ticket(), Ordering::Relaxed);
-        let marks = self.marks.load(Ordering::Relaxed) & !USES;
-        self.marks.store(marks | former.reuse(), Ordering::Relaxed);
+        let marks = self.marks.load(Ordering::Relaxed) & !LEFT;
+        self.marks.store(marks | former.marks.load(Ordering::Relaxed) & LEFT, Ordering::Relaxed);
         self.seen.store(former.seen.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
@@ -515,15 +515,22 @@ impl<K, V> CachedValue<K, V> {
     #[inline]
     pub(crate) fn reuse_again(&self) {
         let seen = self.marks.load(Ordering::Relaxed);
-        if seen & USES < MOST_REUSE {
+        if seen & LEFT != 0 {
             // The bits above the count never change, so a store that comes late changes only the count.
-            self.marks.store(seen + 1, Ordering::Relaxed);
+            self.marks.store(seen - 1, Ordering::Relaxed);
         }
     }
 
     #[inline]
     pub(crate) fn reuse(&self) -> u8 {
-        self.marks.load(Ordering::Relaxed) & USES
+        MOST_REUSE - (self.marks.load(Ordering::Relaxed) & LEFT)
+    }
+
+    /// Whether a use now leaves nothing to be counted or stamped, as far as one look tells.
+    #[inline]
+    pub(crate) fn is_noted(&self, now: u16) -> bool {
+        self.marks.load(Ordering::Relaxed) & LEFT == 0
+            && Uses::is_fresh(self.seen.load(Ordering::Relaxed) as u16, now)
     }
 
     /// Stamps a use, if the last stamp is old enough. Two that stamp at once: one is lost.
@@ -546,7 +553,7 @@ impl<K, V> CachedValue<K, V> {
     #[inline]
     pub(crate) fn set_reuse(&self, reuse: u8) {
         let seen = self.marks.load(Ordering::Relaxed);
-        self.marks.store(seen & !USES | reuse, Ordering::Relaxed);
+        self.marks.store(seen & !LEFT | (MOST_REUSE - reuse), Ordering::Relaxed);
     }
 
     pub(crate) fn ticket(&self) -> u16 {

@@ -12,9 +12,9 @@ use std::time::Duration;
 
 type Map = Engine<u64, u64>;
 
-/// Six bits of bucket, so that keys share buckets, and tags that collide.
+/// Two bits of bucket, so that keys share buckets, and tags that collide.
 fn hash(key: u64) -> u64 {
-    (key % 4) | (key / 2 % 3) << 33
+    (key % 4) << 30 | (key / 2 % 3)
 }
 
 fn filled(limit: Limit) -> Map {
@@ -68,7 +68,7 @@ impl<K, V> Index<K, V, Backend> {
     /// An insert that stops when it has taken the lock bit.
     fn stop_in_insert(&self, hash: u64) {
         let pin = Backend::pin();
-        let home = self.table(&pin).bucket(hash as usize);
+        let home = self.table(&pin).home(hash);
         let meta = Meta(home.meta.load(ord::META()));
         home.meta.store(meta.locked().0, ord::UNLOCK());
     }
@@ -80,7 +80,7 @@ impl<K, V> Index<K, V, Backend> {
         let next =
             Table::allocate(table.log2() + 1, Some(table.shared_generation())).expect("there is memory");
         table.header().next.store(next.pack(), ord::LINK());
-        let home = table.bucket(hash as usize);
+        let home = table.home(hash);
         let meta = Meta(home.meta.load(ord::META()));
         let mut go = || {
             stores = stores.wrapping_sub(1);
@@ -98,8 +98,8 @@ impl<K, V> Index<K, V, Backend> {
                 }
                 slot.store(frozen(node.as_ptr()), ord::PUBLISH());
                 let hash = self.shared(node, &pin).hash();
-                let side = (hash >> table.log2()) as usize & 1;
-                let child = next.bucket((hash as usize & table.mask()) + side * table.len());
+                let side = next.index(hash.into()) & 1;
+                let child = next.home(hash.into());
                 if !go() {
                     return false;
                 }

@@ -1,10 +1,11 @@
 //! Walking over entries: iteration, the sweep for expired ones, and the freeing of garbage.
 //!
 //! # Iteration
-//! A cursor counts in reversed binary (as Redis' SCAN does): when the table doubles, the buckets already seen are
-//! exactly those whose prefix was counted, so no entry that stays is missed or repeated. A bucket that is moving is
-//! read first, its children after it, and what was met twice is told apart by its address (M2). Source: P. Noordhuis,
-//! Redis `dictScan`, 2012; our departure: one table, whose moved buckets lead to the next.
+//! A cursor is the first hash not yet seen: a bucket holds hashes that follow one another, and when the table doubles its
+//! halves are the next table's buckets, so no entry that stays is missed or repeated. A bucket that is moving is read
+//! first, its children after it, and what was met twice is told apart by its address (M2). Source: P. Noordhuis, Redis
+//! `dictScan`, 2012; our departures: the upper bits choose the bucket, so a cursor need not count in reverse, and there is
+//! one table, whose moved buckets lead to the next.
 //!
 //! # Garbage
 //! A migrated table holds no node: its pages are freed. A table that `clear` replaced holds all its nodes, and perhaps
@@ -48,14 +49,14 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     pub(crate) fn scan(&self, cursor: u64, pin: &R::Pin, found: &mut Vec<Handle<K, V>>) -> u64 {
         let table = self.table(pin);
         let first = found.len();
-        self.gather(table, cursor as usize, pin, &mut |node| {
+        let index = table.index(cursor);
+        self.gather(table, index, pin, &mut |node| {
             if !found[first..].iter().any(|seen| ptr::eq(seen.as_ptr(), node.as_ptr())) {
                 found.push(Handle::share(node));
             }
         });
-        // Count up from the top bit downwards.
-        let counted = (cursor | !(table.mask() as u64)).reverse_bits().wrapping_add(1);
-        counted.reverse_bits()
+        // After the last bucket 2^32, of which 32 bits are 0.
+        ((index as u64 + 1) << (u32::BITS - table.log2())) & u64::from(u32::MAX)
     }
 
     fn gather<'p>(
@@ -81,8 +82,8 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         }
         if moved {
             let next = self.after(table, pin).expect("a moved slot has a table that it moved to");
-            self.gather(next, index & table.mask(), pin, visit);
-            self.gather(next, (index & table.mask()) + table.len(), pin, visit);
+            self.gather(next, 2 * index, pin, visit);
+            self.gather(next, 2 * index + 1, pin, visit);
         }
     }
 
@@ -334,10 +335,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                             Content::Live(node) => {
                                 let node = self.shared(node, pin);
                                 let hash = u64::from(node.hash());
-                                assert!(
-                                    ptr::eq(table.bucket(hash as usize), home),
-                                    "a node is in its home bucket"
-                                );
+                                assert!(ptr::eq(table.home(hash), home), "a node is in its home bucket");
                                 assert!(
                                     tags.matches(tag_of(hash)).any(|found| found == slot),
                                     "I2: its tag is right"

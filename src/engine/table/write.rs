@@ -459,7 +459,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Option<Occupied<'p, K, V, R>> {
         let table = self.table(pin);
-        let home = table.bucket(hash as usize);
+        let home = table.home(hash);
         for slot in Meta(home.meta.load(ord::META())).matches(tag_of(hash)) {
             let slot = &home.slots[slot];
             // What is live in its slot may be unlinked there, also while the table grows (I4).
@@ -519,7 +519,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         pin: &'p R::Pin,
     ) -> Option<Spot<'p, K, V, R>> {
         let table = self.table(pin);
-        let home = table.bucket(hash as usize);
+        let home = table.home(hash);
         let meta = Meta(home.meta.load(ord::META()));
         if self.after(table, pin).is_some() {
             return None;
@@ -561,7 +561,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             let mut table = self.table(pin);
             if let Some(next) = self.after(table, pin) {
                 // R4: no writer touches the next table before the home bucket in this one is MIGRATED.
-                if !self.migrate(table, hash as usize, patience, pin) {
+                if !self.migrate(table, table.index(hash), patience, pin) {
                     return Located::Busy;
                 }
                 self.help(table, pin);
@@ -587,7 +587,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         is_it: &impl Fn(&CachedValue<K, V>) -> bool,
         pin: &'p R::Pin,
     ) -> Option<Located<'p, K, V, R>> {
-        let home = table.bucket(hash as usize);
+        let home = table.home(hash);
         let meta = Meta(home.meta.load(ord::META()));
         if meta.is_migrated() {
             return None;
