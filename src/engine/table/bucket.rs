@@ -16,11 +16,13 @@
 
 use super::CachedValue;
 use crate::sync::{
-    Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Ordering, Published, Tally, alloc_zeroed, dealloc,
+    Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Published, Tally, alloc_zeroed,
+    dealloc, lock,
 };
 use crossbeam_utils::CachePadded;
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 /// Models make do with fewer.
@@ -201,6 +203,36 @@ impl<N> Bucket<N> {
 
     pub(super) fn boxed() -> Box<Self> {
         Box::new(Self::new())
+    }
+}
+
+/// Buckets that chains no longer need. An outgrown table leaves thousands at once, and the next one will want as many: freed
+/// one by one they kept glibc busy for 9 ms, in some later insert (growth to 10 M, 2026-11-21).
+#[expect(clippy::vec_box, reason = "they are linked into chains one by one")]
+pub(super) struct Spares<N>(Mutex<Vec<Box<Bucket<N>>>>);
+
+impl<N> Spares<N> {
+    pub(super) fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    /// As `Bucket::boxed`.
+    pub(super) fn take(&self) -> Box<Bucket<N>> {
+        let spare = lock(&self.0).pop();
+        spare.map_or_else(Bucket::boxed, |mut bucket| {
+            *bucket = Bucket::new();
+            bucket
+        })
+    }
+
+    /// Keeps those of a table of `len` buckets that is free to go, as many as one of twice the size needs.
+    #[expect(clippy::vec_box, reason = "as they were linked into chains")]
+    pub(super) fn keep(&self, chained: Vec<Box<Bucket<N>>>, len: usize) {
+        if !chained.is_empty() {
+            let mut spares = lock(&self.0);
+            let room = (len / 4).saturating_sub(spares.len());
+            spares.extend(chained.into_iter().take(room));
+        }
     }
 }
 
@@ -499,20 +531,62 @@ impl<'p, N> Table<'p, N> {
         &self.header().generation
     }
 
-    /// Frees the block and its chained buckets, not the nodes.
+    /// Takes the chained buckets of some homes.
     ///
     /// # Safety
-    /// - Nobody else can reach the table any more, and nobody frees it but here.
-    pub(super) unsafe fn free(self) {
-        let buckets = if self.header().chained.load(Ordering::Relaxed) == 0 { 0 } else { self.len() };
-        for i in 0..buckets {
-            let mut at = self.bucket(i).overflow.load(Ordering::Relaxed);
+    /// - Nobody else can reach the table any more.
+    pub(super) unsafe fn unchain(self, homes: Range<usize>, mut keep: impl FnMut(Box<Bucket<N>>)) {
+        if self.header().chained.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        for i in homes {
+            let link = &self.bucket(i).overflow;
+            let mut at = link.load(Ordering::Relaxed);
+            if !at.is_null() {
+                link.store(ptr::null_mut(), Ordering::Relaxed);
+            }
             while let Some(chained) = NonNull::new(at) {
                 // SAFETY: chained buckets come from `Bucket::boxed`, each is linked once, and the table is ours alone.
                 let chained = unsafe { Box::from_raw(chained.as_ptr()) };
                 at = chained.overflow.load(Ordering::Relaxed);
+                keep(chained);
             }
         }
+    }
+
+    /// Gives the system the memory of some buckets back, of which those before them have no need either, so that the end of a
+    /// large table takes as little time as any step towards it.
+    ///
+    /// # Safety
+    /// - Nobody can reach the table any more, and nobody looks at those buckets again.
+    pub(super) unsafe fn give_back(self, buckets: Range<usize>) {
+        #[cfg(all(target_os = "linux", not(any(dogpile_loom, dogpile_shuttle, miri))))]
+        {
+            /// A multiple of every usual size of a page.
+            const PAGES: usize = 1 << 16;
+            let address = |i: usize| self.base.addr().get() + i * size_of::<Bucket<N>>();
+            // The header stays, and whatever else lies beside the first and the last bucket.
+            let from = match buckets.start {
+                0 => address(0).next_multiple_of(PAGES),
+                start => address(start) / PAGES * PAGES,
+            };
+            let to = address(buckets.end) / PAGES * PAGES;
+            if from < to {
+                let start = self.base.as_ptr().cast::<libc::c_void>().with_addr(from);
+                // SAFETY: whole pages of the table's own block, behind its header; they read as zeros from now on, and nobody
+                // reads them.
+                unsafe { libc::madvise(start, to - from, libc::MADV_DONTNEED) };
+            }
+        }
+        #[cfg(not(all(target_os = "linux", not(any(dogpile_loom, dogpile_shuttle, miri)))))]
+        let _ = buckets;
+    }
+
+    /// Frees the block, not nodes and chained buckets.
+    ///
+    /// # Safety
+    /// - Nobody else can reach the table any more, and nobody frees it but here.
+    pub(super) unsafe fn free(self) {
         #[cfg(dogpile_loom)]
         for i in 0..self.len() {
             // SAFETY: the block holds `len` buckets, written by `allocate`, and nobody reaches them any more.

@@ -181,7 +181,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
                 }
             });
             let needed = counts.map(|count: usize| count.saturating_sub(SLOTS).div_ceil(SLOTS)).iter().sum();
-            let mut spare: Vec<_> = (0..needed).map(|_| Bucket::boxed()).collect();
+            let mut spare: Vec<_> = (0..needed).map(|_| self.spares.take()).collect();
             if home.meta.compare_exchange(meta.0, meta.locked().0, ord::LOCK(), ord::NUMBER()).is_err() {
                 continue;
             }

@@ -83,7 +83,7 @@ pub(crate) use write::{Eviction, Located, Spot, Unlinked};
 
 use super::reclaim::{Held, Limbo, Pinned, Reclaim, Shared};
 use crate::sync::{AtomicPtr, Mutex, orderings};
-use bucket::{Bucket, Content, Meta, Node, Table, tag_of};
+use bucket::{Bucket, Content, Meta, Node, Spares, Table, tag_of};
 use crossbeam_utils::CachePadded;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -101,6 +101,7 @@ pub(crate) struct Index<K, V, R: Reclaim> {
     limbo: Limbo<R>,
     /// Tables that `clear` replaced, whose nodes are still to be dropped. Readers never come here.
     graveyard: Mutex<Vec<walk::Grave<K, V>>>,
+    spares: Spares<Node<K, V>>,
     /// Whether weights are accounted.
     weighed: bool,
     owns: PhantomData<CachedValue<K, V>>,
@@ -125,6 +126,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             word: CachePadded::new(AtomicPtr::new(table.pack())),
             limbo: Limbo::new(),
             graveyard: Mutex::new(Vec::new()),
+            spares: Spares::new(),
             weighed,
             owns: PhantomData,
         }

@@ -8,7 +8,7 @@
 //! one table, whose moved buckets lead to the next.
 //!
 //! # Garbage
-//! A migrated table holds no node: its pages are freed. A table that `clear` replaced holds all its nodes, and perhaps
+//! A migrated table holds no node: its chains are kept for the next one, its pages given back, a piece at a time. A table that `clear` replaced holds all its nodes, and perhaps
 //! a next table: only here, when all users of it have gone, its `next` is looked at (H7), and its nodes are dropped in
 //! slices, by later writes or by `Cache::run_pending`.
 
@@ -34,15 +34,19 @@ pub(super) enum Kind {
     Cleared = 4,
 }
 
-/// A dead table on its way out.
+/// A dead table on its way out, or one that was outgrown.
 pub(super) struct Grave<K, V> {
     header: NonNull<Header<Node<K, V>>>,
-    /// The first bucket whose nodes are still there.
+    /// The first bucket that is not emptied yet.
     at: usize,
+    /// Whether its nodes have moved on, to a table that lives.
+    is_moved: bool,
 }
 
 /// How many buckets of a dead table are emptied at a time.
 const SLICE: usize = 64;
+/// And how many of an outgrown one, where only chains and pages are left: 256 KiB.
+const RAZED: usize = if cfg!(dogpile_loom) { 1 } else { 4096 };
 
 impl<K, V, R: Reclaim> Index<K, V, R> {
     /// Collects handles of the entries in the buckets that `cursor` means, and returns the next cursor, 0 at the end.
@@ -171,7 +175,9 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             let table: Table<'_, Node<K, V>> = unsafe { Table::from_header(grave.header) };
             let next = table.header().next.load(ord::FOLLOW());
             // SAFETY: a dead table's next is a packed table that is freed after it.
-            let next = NonNull::new(next).map_or(0, |next| unsafe { Table::unpack(next.as_ptr()) }.len());
+            let next = NonNull::new(next)
+                .filter(|_| !grave.is_moved)
+                .map_or(0, |next| unsafe { Table::unpack(next.as_ptr()) }.len());
             table.len() - grave.at + next
         };
         lock(&self.graveyard).iter().map(buckets).sum()
@@ -187,7 +193,11 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     #[cold]
     #[inline(never)]
     pub(crate) fn tend(&self, pin: &R::Pin) -> bool {
-        self.limbo.tend(self.population(pin), pin)
+        let is_razed = !lock(&self.graveyard).is_empty();
+        if is_razed {
+            self.limbo.note_due();
+        }
+        self.limbo.tend(self.population(pin), pin) || is_razed
     }
 
     /// Makes everything retired so far wait for a grace period of its own instead of for more garbage.
@@ -203,7 +213,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     pub(crate) fn collect(&self, mut release: impl FnMut(Handle<K, V>, bool)) -> bool {
         let freed = self.free(self.limbo.take(), &mut release);
         let Some(grave) = lock(&self.graveyard).pop() else { return freed };
-        let (nodes, rest) = self.exhume(grave, SLICE);
+        let (nodes, rest) = self.empty(grave);
         if let Some(rest) = rest {
             lock(&self.graveyard).push(rest);
             // The next write goes on.
@@ -255,13 +265,40 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         }
         let header = address.cast::<Header<Node<K, V>>>();
         if kind == Kind::Dead as usize {
-            lock(&self.graveyard).push(Grave { header, at: 0 });
+            lock(&self.graveyard).push(Grave { header, at: 0, is_moved: false });
             return;
         }
-        // SAFETY: a retired table past its grace period is ours alone.
-        let table = unsafe { Table::from_header(header) };
-        // SAFETY: the same; its nodes have moved on.
+        if let Some(rest) = self.raze(Grave { header, at: 0, is_moved: true }) {
+            lock(&self.graveyard).push(rest);
+            self.limbo.note_due();
+        }
+    }
+
+    /// Gives back what the next buckets of an outgrown table hold, and the table itself when that was all.
+    fn raze(&self, mut grave: Grave<K, V>) -> Option<Grave<K, V>> {
+        // SAFETY: a migrated table past its grace period is ours alone, and freed only below.
+        let table = unsafe { Table::from_header(grave.header) };
+        let homes = grave.at..table.len().min(grave.at + RAZED);
+        let mut chained = Vec::new();
+        // SAFETY: as above.
+        unsafe { table.unchain(homes.clone(), |bucket| chained.push(bucket)) };
+        self.spares.keep(chained, table.len());
+        grave.at = homes.end;
+        if homes.len() < table.len() {
+            // SAFETY: as above; its nodes have moved on, its chains are gone, and these buckets are done with.
+            unsafe { table.give_back(homes) };
+        }
+        if grave.at < table.len() {
+            return Some(grave);
+        }
+        // SAFETY: as above.
         unsafe { table.free() };
+        None
+    }
+
+    /// A step of the end of a table. Returns the nodes that it held, and what is left.
+    fn empty(&self, grave: Grave<K, V>) -> (Vec<Garbage>, Option<Grave<K, V>>) {
+        if grave.is_moved { (Vec::new(), self.raze(grave)) } else { self.exhume(grave, SLICE) }
     }
 
     /// Takes the nodes out of the next `most` buckets of a dead table, and frees it when it is empty.
@@ -288,14 +325,16 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
             return (nodes, Some(grave));
         }
         let next = table.header().next.load(ord::FOLLOW());
-        // SAFETY: its nodes are out, its chains go with it, and nobody else knows it.
+        // SAFETY: its nodes are out, and nobody else knows it.
+        unsafe { table.unchain(0..table.len(), drop) };
+        // SAFETY: as above, and its chains are out.
         unsafe { table.free() };
         if next.is_null() {
             return (nodes, None);
         }
         // SAFETY: a dead table's next is a packed table that is dead with it.
         let next: Table<'_, Node<K, V>> = unsafe { Table::unpack(next) };
-        (nodes, Some(Grave { header: next.header_ptr(), at: 0 }))
+        (nodes, Some(Grave { header: next.header_ptr(), at: 0, is_moved: false }))
     }
 }
 
@@ -380,9 +419,9 @@ impl<K, V, R: Reclaim> Drop for Index<K, V, R> {
         // SAFETY: the word is a packed table; `&mut self`, so it is ours alone.
         let table: Table<'_, Node<K, V>> = unsafe { Table::unpack(word) };
         let mut graves = std::mem::take(&mut *lock(&self.graveyard));
-        graves.push(Grave { header: table.header_ptr(), at: 0 });
+        graves.push(Grave { header: table.header_ptr(), at: 0, is_moved: false });
         while let Some(grave) = graves.pop() {
-            let (nodes, rest) = self.exhume(grave, SLICE);
+            let (nodes, rest) = self.empty(grave);
             graves.extend(rest);
             self.free(nodes, &mut |handle, _| release(handle));
         }

@@ -321,7 +321,7 @@ impl<'p, K, V, R: Reclaim> Vacant<'p, K, V, R> {
         now: u16,
     ) -> Result<Shared<'p, CachedValue<K, V>>, Draft<K, V>> {
         // Before the lock: no allocation under it (I7).
-        let spare = matches!(self.room, Room::Behind(_)).then(Bucket::boxed);
+        let spare = matches!(self.room, Room::Behind(_)).then(|| self.place.index.spares.take());
         let place = &self.place;
         if !place.lock() {
             return Err(entry);
