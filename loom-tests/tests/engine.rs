@@ -226,6 +226,20 @@ fn h12_the_last_units_of_a_pool() {
     });
 }
 
+/// W3: who finds nothing free, since another shard has just leased the last units, finds what that one does not need.
+#[test]
+fn w3_the_rest_of_a_lease() {
+    check("w3_the_rest_of_a_lease", None, || {
+        // So many that two are leased at a time.
+        let uses = Arc::new(Uses::new(64));
+        uses.used[0].store(62, Ordering::SeqCst);
+        assert!(uses.lease(0), "all at once, so that nothing is left over");
+        let rival = go(&uses, |uses| uses.raise(0));
+        assert!(uses.raise(1) & done(rival), "there is room for both");
+        uses.validate(64);
+    });
+}
+
 /// W2: what a shard gives up, while another takes the rest of its slack and the mark with it, is found the next time.
 #[test]
 fn w2_slack_is_found() {

@@ -11,8 +11,22 @@
 //! - **W3, nothing in transit.** A transfer adds before it takes away, so a look without the lock sees every unit at
 //!   least once.
 //!
-//! Between a shard that raises its use and then looks at its budget, and a transfer that lowers the budget and then
-//! looks at the use, sequential consistency lets at least one see the other.
+//! # Orderings
+//! Twice two sides each write and then look at what the other writes, and sequential consistency lets at least one see the
+//! other: a shard that raises its use and looks at its budget, and a transfer that lowers the budget and looks at the use
+//! (E3); a shard that lowers its use and looks whether its bit is set, or its budget larger, and a transfer that takes
+//! the bit, or adds to the budget, and looks at the use (W2). The use is `COUNT` and `USE` of `table/bucket`.
+//!
+//! | name     | where                          | pairs with      | carries                                            |
+//! |----------|--------------------------------|-----------------|----------------------------------------------------|
+//! | `MOVE`   | fetch-add, -sub of a budget    | `COUNT`         | nothing: it comes before the look at the use       |
+//! | `BUDGET` | a shard's load of its budget   | `MOVE`          | nothing: it comes after the change of the use      |
+//! | `MARK`   | fetch-or, -and of `slack`      | `COUNT`         | nothing: taken, it comes before the look at the use |
+//! | `SLACK`  | load of `slack`                | `MARK`          | nothing: it comes after the change of the use      |
+//! | `LEASED` | fetch-sub, store of `free`     | `FREE`          | the bit of a shard that got more than it needs (W3) |
+//! | `FREE`   | load of `free` without the lock| `LEASED`        | the same                                           |
+//!
+//! What is `Relaxed` is read and written under `transfer` (W1).
 //!
 //! # Cost
 //! An insert into a shard with budget: one load. Into a full cache: seven loads more. A transfer: a lock, taken about
@@ -20,8 +34,12 @@
 
 #![forbid(unsafe_code)]
 
-use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{AtomicI64, AtomicU64, Mutex, Ordering, lock, orderings};
 use crossbeam_utils::CachePadded;
+
+orderings! {
+    pool: MOVE = SeqCst, BUDGET = SeqCst, MARK = SeqCst, SLACK = SeqCst, LEASED = Release, FREE = Acquire
+}
 
 /// The greatest number of shards: the bits of `slack`. Models make do with a word of them.
 pub(crate) const MOST_SHARDS: usize = if cfg!(dogpile_loom) { 64 } else { 256 };
@@ -41,7 +59,7 @@ pub(crate) struct Account<'p>(&'p AtomicI64);
 impl Account<'_> {
     #[inline]
     pub(crate) fn budget(self) -> u64 {
-        self.0.load(Ordering::SeqCst).max(0) as u64
+        self.0.load(ord::BUDGET()).max(0) as u64
     }
 }
 
@@ -66,8 +84,8 @@ impl Pool {
     /// Whether there is nothing to be had: no free unit, and no shard that uses less than its budget.
     #[inline]
     fn is_full(&self) -> bool {
-        let slack = || self.slack.iter().fold(0, |bits, word| bits | word.load(Ordering::SeqCst));
-        self.free.load(Ordering::SeqCst) <= 0 && slack() == 0
+        let slack = || self.slack.iter().fold(0, |bits, word| bits | word.load(ord::SLACK()));
+        self.free.load(ord::FREE()) <= 0 && slack() == 0
     }
 
     /// What shard `i` may use now.
@@ -95,7 +113,7 @@ impl Pool {
     #[inline(never)]
     fn lease_indeed(&self, i: usize, used: impl Fn(usize) -> u64) -> bool {
         let _transfer = lock(&self.transfer);
-        let lacking = || used(i) as i64 - self.budgets[i].load(Ordering::SeqCst);
+        let lacking = || used(i) as i64 - self.budgets[i].load(Ordering::Relaxed);
         loop {
             let need = lacking();
             if need <= 0 {
@@ -103,24 +121,24 @@ impl Pool {
                 self.note_slack(i, used(i));
                 return true;
             }
-            let free = self.free.load(Ordering::SeqCst);
+            let free = self.free.load(Ordering::Relaxed);
             if free > 0 {
                 let chunk = self.capacity().min(GREATEST) as i64 / (self.budgets.len() as i64 * 16);
                 let taken = chunk.max(need).min(free);
-                self.budgets[i].fetch_add(taken, Ordering::SeqCst);
+                self.budgets[i].fetch_add(taken, ord::MOVE());
                 self.note_slack(i, used(i));
-                self.free.fetch_sub(taken, Ordering::SeqCst);
+                self.free.fetch_sub(taken, ord::LEASED());
                 continue;
             }
             let Some(other) = self.with_slack().next() else { return false };
             if other != i {
                 self.take(other, need, &used, |units| {
-                    self.budgets[i].fetch_add(units, Ordering::SeqCst);
+                    self.budgets[i].fetch_add(units, ord::MOVE());
                 });
             }
             // Only where nothing is left, so that a look without the lock never misses what is.
             if used(other) >= self.budget(other) {
-                self.slack[other / 64].fetch_and(!(1 << (other % 64)), Ordering::SeqCst);
+                self.slack[other / 64].fetch_and(!(1 << (other % 64)), ord::MARK());
                 // Whoever lowered its use before the bit went relied on the bit (W2).
                 self.note_slack(other, used(other));
             }
@@ -129,31 +147,31 @@ impl Pool {
 
     /// Takes up to `wanted` units that shard `from` doesn't use, after `add` has put them elsewhere.
     fn take(&self, from: usize, wanted: i64, used: impl Fn(usize) -> u64, add: impl Fn(i64)) {
-        let idle = self.budgets[from].load(Ordering::SeqCst) - used(from) as i64;
+        let idle = self.budgets[from].load(Ordering::Relaxed) - used(from) as i64;
         let units = idle.min(wanted);
         if units <= 0 {
             return;
         }
         add(units);
-        let left = self.budgets[from].fetch_sub(units, Ordering::SeqCst) - units;
+        let left = self.budgets[from].fetch_sub(units, ord::MOVE()) - units;
         // An insert that looked at the budget just before: give back what it needs.
         let back = (used(from) as i64 - left).clamp(0, units);
         if back > 0 {
-            self.budgets[from].fetch_add(back, Ordering::SeqCst);
+            self.budgets[from].fetch_add(back, ord::MOVE());
             add(-back);
         }
     }
 
     fn with_slack(&self) -> impl Iterator<Item = usize> {
-        let bits: [u64; MOST_SHARDS / 64] = std::array::from_fn(|i| self.slack[i].load(Ordering::SeqCst));
+        let bits: [u64; MOST_SHARDS / 64] = std::array::from_fn(|i| self.slack[i].load(ord::SLACK()));
         (0..self.budgets.len()).filter(move |i| bits[i / 64] >> (i % 64) & 1 == 1)
     }
 
     #[cold]
     fn set_slack(&self, i: usize) {
         let (word, bit) = (&self.slack[i / 64], 1 << (i % 64));
-        if word.load(Ordering::SeqCst) & bit == 0 {
-            word.fetch_or(bit, Ordering::SeqCst);
+        if word.load(ord::SLACK()) & bit == 0 {
+            word.fetch_or(bit, ord::MARK());
         }
     }
 
@@ -168,26 +186,26 @@ impl Pool {
     /// Changes the capacity. Shards that use more than their budget afterwards must evict.
     pub(crate) fn resize(&self, capacity: u64, used: impl Fn(usize) -> u64) {
         let _transfer = lock(&self.transfer);
-        let old = self.capacity.swap(capacity, Ordering::SeqCst).min(GREATEST) as i64;
-        let mut missing = old - capacity.min(GREATEST) as i64 - self.free.load(Ordering::SeqCst);
+        let old = self.capacity.swap(capacity, Ordering::Relaxed).min(GREATEST) as i64;
+        let mut missing = old - capacity.min(GREATEST) as i64 - self.free.load(Ordering::Relaxed);
         if missing <= 0 {
-            self.free.store(-missing, Ordering::SeqCst);
+            self.free.store(-missing, ord::LEASED());
             return;
         }
-        self.free.store(0, Ordering::SeqCst);
+        self.free.store(0, ord::LEASED());
         for (i, budget) in self.budgets.iter().enumerate() {
-            let idle = (budget.load(Ordering::SeqCst) - used(i) as i64).clamp(0, missing);
-            budget.fetch_sub(idle, Ordering::SeqCst);
+            let idle = (budget.load(Ordering::Relaxed) - used(i) as i64).clamp(0, missing);
+            budget.fetch_sub(idle, ord::MOVE());
             missing -= idle;
         }
         // The rest in proportion, rounded up, so that it comes together.
-        let leased: i128 = self.budgets.iter().map(|budget| i128::from(budget.load(Ordering::SeqCst))).sum();
+        let leased: i128 = self.budgets.iter().map(|budget| i128::from(budget.load(Ordering::Relaxed))).sum();
         let total = i128::from(missing);
         for budget in &self.budgets {
-            let own = budget.load(Ordering::SeqCst);
+            let own = budget.load(Ordering::Relaxed);
             let share = (i128::from(own) * total + (leased - 1).max(0)) / leased.max(1);
             let cut = (share as i64).min(missing).min(own);
-            budget.fetch_sub(cut, Ordering::SeqCst);
+            budget.fetch_sub(cut, ord::MOVE());
             missing -= cut;
         }
         debug_assert_eq!(missing, 0, "W1");
@@ -197,8 +215,8 @@ impl Pool {
     #[cfg(any(test, fuzzing, dogpile_loom))]
     pub(crate) fn sum(&self) -> i64 {
         let _transfer = lock(&self.transfer);
-        let leased: i64 = self.budgets.iter().map(|budget| budget.load(Ordering::SeqCst)).sum();
-        leased + self.free.load(Ordering::SeqCst)
+        let leased: i64 = self.budgets.iter().map(|budget| budget.load(Ordering::Relaxed)).sum();
+        leased + self.free.load(Ordering::Relaxed)
     }
 }
 

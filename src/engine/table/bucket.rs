@@ -13,17 +13,27 @@
 //!
 //! The bucket is the topmost bits of the 32 that a node keeps: shifted down by what the word's low bits say, and cleared below
 //! bit 6, they are a distance in bytes. So bucket `i` of a table becomes buckets `2 i` and `2 i + 1` of the next.
+//!
+//! # Orderings
+//! Those of the words are in `mod`. Counts and weights are what shards use of their budgets (`engine/weight`):
+//!
+//! | name    | where                                 | pairs with                   | carries                              |
+//! |---------|---------------------------------------|------------------------------|--------------------------------------|
+//! | `COUNT` | fetch-add, -sub of entries or weight  | `MOVE`, `MARK` of `weight`   | nothing: it comes before a look at budget or bit |
+//! | `USE`   | load of entries or weight             | `COUNT`                      | nothing: it comes after a change of budget or bit |
 
 use super::CachedValue;
 use crate::sync::{
     Arc, AtomicI64, AtomicPtr, AtomicU64, AtomicUsize, Mutex, Ordering, Published, Tally, alloc_zeroed,
-    dealloc, lock,
+    dealloc, lock, orderings,
 };
 use crossbeam_utils::CachePadded;
 use std::alloc::{Layout, handle_alloc_error};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
+
+orderings! { counts: COUNT = SeqCst, USE = SeqCst }
 
 /// Models make do with fewer.
 pub(super) const SLOTS: usize = if cfg!(dogpile_loom) { 3 } else { 6 };
@@ -265,8 +275,7 @@ pub(crate) struct Generation {
 const ENTRIES_BITS: u32 = 40;
 const ENTRIES_MASK: u64 = (1 << ENTRIES_BITS) - 1;
 
-// Counts and weights are sequentially consistent: with the pool's budgets they decide who must make room (`weight.rs`).
-// On x86-64 that costs a read-modify-write nothing. The rest is Relaxed: hints.
+// The rest is Relaxed: hints. On x86-64 sequential consistency costs a read-modify-write nothing.
 impl Generation {
     fn new() -> Self {
         Self {
@@ -291,18 +300,18 @@ impl Generation {
     /// Counts one more entry, and gives it its ticket.
     #[inline]
     pub(super) fn enter(&self) -> u16 {
-        (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, Ordering::SeqCst) >> ENTRIES_BITS) as u16
+        (self.entries.fetch_add(1 | 1 << ENTRIES_BITS, ord::COUNT()) >> ENTRIES_BITS) as u16
     }
 
     #[inline]
     pub(super) fn leave(&self) {
-        let before = self.entries.fetch_sub(1, Ordering::SeqCst);
+        let before = self.entries.fetch_sub(1, ord::COUNT());
         debug_assert!(before & ENTRIES_MASK != 0, "an entry leaves once");
     }
 
     #[inline]
     pub(crate) fn entries(&self) -> u64 {
-        self.entries.load(Ordering::SeqCst) & ENTRIES_MASK
+        self.entries.load(ord::USE()) & ENTRIES_MASK
     }
 
     /// Entries, as users count them.
@@ -330,13 +339,13 @@ impl Generation {
     }
 
     pub(super) fn add_weight(&self, weight: i64) {
-        self.weight.fetch_add(weight, Ordering::SeqCst);
+        self.weight.fetch_add(weight, ord::COUNT());
     }
 
     #[inline]
     pub(crate) fn weight(&self) -> u64 {
         // Above zero by the order of raising and lowering; the clamp is for a number read in between.
-        u64::try_from(self.weight.load(Ordering::SeqCst)).unwrap_or(0)
+        u64::try_from(self.weight.load(ord::USE())).unwrap_or(0)
     }
 }
 
