@@ -1089,7 +1089,7 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
                 engine.counters.count(event);
             }
             if engine.listener.is_some() {
-                self.tell_of(&gone, cause);
+                self.tell_of(gone.handle(), cause);
             }
         }
         gone.retire();
@@ -1098,8 +1098,8 @@ impl<'e, K, V, R: Reclaim> Settling<'e, K, V, R> {
 
     #[cold]
     #[inline(never)]
-    fn tell_of(&mut self, gone: &Unlinked<'_, K, V, R>, cause: RemovalCause) {
-        self.rest.events.push((gone.handle(), cause));
+    fn tell_of(&mut self, gone: Handle<K, V>, cause: RemovalCause) {
+        self.rest.events.push((gone, cause));
     }
 
     /// Calls the listener and frees what is due.

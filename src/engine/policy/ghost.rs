@@ -153,12 +153,9 @@ impl Ghost {
         let now = now >> STAMP_UNIT;
         let line = self.line(begin);
         let before = *line;
-        let is_young = |cell: u32| now.wrapping_sub(cell) & STAMP_MASK < OLDEST;
-        // All but the last go one further, by four, the last four overlapping: so it is vector instructions only.
-        for from in [0, 4, 8, WAYS - 5] {
-            for i in from..from + 4 {
-                line[i + 1] = if is_young(before[i]) { before[i] } else { 0 };
-            }
+        for (cell, former) in line[1..].iter_mut().zip(before) {
+            let is_young = now.wrapping_sub(former) & STAMP_MASK < OLDEST;
+            *cell = if is_young { former } else { 0 };
         }
         let queue = if from_window { WINDOW_BIT } else { 0 };
         line[0] = fingerprint | queue | (units & 0xff) << LEFT_SHIFT | stamp;

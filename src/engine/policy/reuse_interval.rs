@@ -220,7 +220,7 @@ impl ReuseInterval {
     }
 
     /// Takes a candidate out of its queue.
-    #[inline]
+    #[inline(always)]
     fn take_out(&mut self, candidate: Candidate) {
         if candidate.role == Role::Window {
             self.window.drop_first();

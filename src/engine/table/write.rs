@@ -80,7 +80,7 @@ pub(crate) struct Unlinked<'p, K, V, R: Reclaim> {
 
 impl<'p, K, V, R: Reclaim> Unlinked<'p, K, V, R> {
     /// Gives the table's reference to limbo.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn retire(self) {
         let (weight, heavy) = if self.index.weighed { self.burden() } else { (0, 0) };
         self.index.retire(Kind::Node, self.node.as_ptr().cast(), weight, heavy, self.pin);
@@ -215,6 +215,7 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     }
 
     /// As `unlink`, for what nobody asked to go: not while a newer version is being made of it (H4).
+    #[inline(always)]
     pub(crate) fn evict(&self) -> Eviction<'p, K, V, R> {
         let Some(seen) = self.node.claim() else { return Eviction::Taken };
         match self.unlink() {
@@ -227,6 +228,7 @@ impl<'p, K, V, R: Reclaim> Occupied<'p, K, V, R> {
     }
 
     /// Takes the entry out, if the slot still holds this very version.
+    #[inline]
     pub(crate) fn unlink(&self) -> Option<Unlinked<'p, K, V, R>> {
         self.slot
             .compare_exchange(self.node.as_ptr(), ptr::null_mut(), ord::UNLINK(), ord::NUMBER())
@@ -633,6 +635,7 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
     }
 
     /// Counts an entry out that this thread has just unlinked.
+    #[inline(always)]
     pub(super) fn unlinked<'p>(
         &'p self,
         table: Table<'p, Node<K, V>>,
