@@ -185,6 +185,28 @@ fn h3_a_guard_outlives_its_threads_locals() {
     });
 }
 
+/// H3: the same of a pin; and what a thread does with its record when its last pin has gone is over before the next has it.
+#[test]
+fn h3_a_pin_outlives_its_threads_locals() {
+    check("h3_a_pin_outlives_its_threads_locals", Some(2), || {
+        let room = Arc::new(Room::new());
+        let keeper = go(&room, |room| {
+            room.limbo.pinned(|| {
+                Limbo::end_thread();
+                room.look(0);
+            });
+        });
+        let helper = go(&room, |room| {
+            room.limbo.pinned(|| ());
+            room.limbo.take().len()
+        });
+        let reader = go(&room, |room| room.read(0));
+        done(keeper);
+        assert_eq!(done(helper), 0);
+        done(reader);
+    });
+}
+
 /// A1, A2 for brief pins, which only threads have that have a record.
 #[test]
 fn a1_a_brief_pin_and_an_advance() {
