@@ -103,7 +103,7 @@ fn h1_a_slot_is_used_again_under_a_pin() {
         let read = engine.get_in(B, 2, |_| {
             let _ = guard.read();
             drop(guard);
-            engine.get(B, 2).expect("the key is present all the while").read()
+            engine.peek(B, 2).expect("the key is present all the while").read()
         });
         assert_eq!(read, Some(10));
         done(freer);

@@ -5,7 +5,7 @@
 
 use super::entry::{Entries, Entry, Shared, Standing, judge};
 use super::{Cache, Ref};
-use crate::engine::{Backend, Event, Handle, Made};
+use crate::engine::{AtOnce, Backend, Event, Handle, Made};
 use crate::error::{CreateError, LoadError};
 use crate::gate::{
     Alarm, Borrowed, Creator, Discard, Freshness, Lead, Order, Policy, Runner, Sleep, Usable, block_on,
@@ -136,13 +136,21 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
     }
 
     /// A hit that needs no further thought.
-    #[inline]
     fn hit<Q>(self, key: &Q) -> Option<Ref<'c, K, V>>
     where
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
     {
-        self.cache.get(key).filter(|hit| self.policy.early.is_none() || !self.is_due(hit))
+        self.hit_by(self.cache.at_once(key), key)
+    }
+
+    /// The same, from what was found at once.
+    fn hit_by<Q>(self, first: AtOnce<'c, K, V, Backend>, key: &Q) -> Option<Ref<'c, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq,
+    {
+        self.cache.get_by(first, key).filter(|hit| self.policy.early.is_none() || !self.is_due(hit))
     }
 
     /// Whether the caller should make a fresh value anew, ahead of its time.
@@ -203,13 +211,31 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
     }
 
     /// As [`Cache::get_or_create`], by this policy.
-    #[inline]
+    #[inline(always)]
     pub fn get_or_create<Q>(self, key: &Q, creator: impl FnOnce() -> V) -> Ref<'c, K, V>
     where
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
     {
-        match self.hit(key) {
+        match self.cache.at_once(key) {
+            AtOnce::Hit(held) if self.policy.early.is_none() => Ref::new(held),
+            first => self.get_further(first, key, creator),
+        }
+    }
+
+    /// What `get_or_create` does unless all is as usual. `first`: what it found.
+    #[inline(never)]
+    fn get_further<Q>(
+        self,
+        first: AtOnce<'c, K, V, Backend>,
+        key: &Q,
+        creator: impl FnOnce() -> V,
+    ) -> Ref<'c, K, V>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+    {
+        match self.hit_by(first, key) {
             Some(hit) => hit,
             None => self.create(key, creator),
         }
@@ -239,7 +265,7 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
     }
 
     /// As [`Cache::try_get_or_create`], by this policy.
-    #[inline]
+    #[inline(always)]
     pub fn try_get_or_create<Q, E>(
         self,
         key: &Q,
@@ -250,7 +276,26 @@ impl<'c, K: Hash + Eq, V, S: BuildHasher> With<'c, K, V, S> {
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
         E: Send + Sync + 'static,
     {
-        match self.hit(key) {
+        match self.cache.at_once(key) {
+            AtOnce::Hit(held) if self.policy.early.is_none() => Ok(Ref::new(held)),
+            first => self.try_get_further(first, key, creator),
+        }
+    }
+
+    /// As `get_further`.
+    #[inline(never)]
+    fn try_get_further<Q, E>(
+        self,
+        first: AtOnce<'c, K, V, Backend>,
+        key: &Q,
+        creator: impl FnOnce() -> Result<V, E>,
+    ) -> Result<Ref<'c, K, V>, CreateError<E>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+        E: Send + Sync + 'static,
+    {
+        match self.hit_by(first, key) {
             Some(hit) => Ok(hit),
             None => self.try_create(key, creator),
         }

@@ -536,7 +536,27 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
         K: Borrow<Q>,
         Q: ?Sized + Hash + Eq,
     {
-        match self.engine().get_at_once(self.hash(key), move |own| own.borrow() == key) {
+        self.get_by(self.at_once(key), key)
+    }
+
+    /// What is found where all is as usual.
+    #[inline(always)]
+    fn at_once<Q>(&self, key: &Q) -> AtOnce<'_, K, V, Backend>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq,
+    {
+        self.engine().get_at_once(self.hash(key), move |own| own.borrow() == key)
+    }
+
+    /// What `get` returns, from what was found at once.
+    #[inline(always)]
+    fn get_by<'c, Q>(&'c self, first: AtOnce<'c, K, V, Backend>, key: &Q) -> Option<Ref<'c, K, V>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq,
+    {
+        match first {
             AtOnce::Hit(held) => Some(Ref::new(held)),
             AtOnce::Unnoted(shard, held) => self.note_hit(shard, held),
             AtOnce::Miss => None,

@@ -63,7 +63,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
     /// assert_eq!(*page, "made");
     /// assert_eq!(*pages.get_or_create("/", || unreachable!("it is there")), "made");
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn get_or_create<Q>(&self, key: &Q, creator: impl FnOnce() -> V) -> Ref<'_, K, V>
     where
         K: Borrow<Q>,
@@ -101,7 +101,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
     /// assert_eq!(own.unwrap_err().creator(), Some(&CreateError::Reentrant));
     /// # Ok::<(), CreateError<std::num::ParseIntError>>(())
     /// ```
-    #[inline]
+    #[inline(always)]
     pub fn try_get_or_create<Q, E>(
         &self,
         key: &Q,

@@ -60,6 +60,11 @@ impl<V, const ENDS: bool> Engine<V, ENDS> {
         self.0.get(hash, |other| *other == key).map(Guard)
     }
 
+    /// As `get`, by a pin that nests.
+    pub fn peek(&self, hash: u64, key: u64) -> Option<Guard<'_, V>> {
+        self.0.peek(hash, |other| *other == key).map(Guard)
+    }
+
     /// Reads under a pin, without a hazard slot.
     pub fn get_in<T>(&self, hash: u64, key: u64, read: impl FnOnce(&V) -> T) -> Option<T> {
         let pin = Modelled::pin();

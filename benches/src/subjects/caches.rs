@@ -39,7 +39,7 @@ impl<K: Key> Subject<K> for Moka<K> {
 }
 
 impl<K: Key> OnDemand<K> for Moka<K> {
-    #[inline]
+    #[inline(always)]
     fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
         self.0.get_with_by_ref(key, make)
     }
@@ -84,7 +84,7 @@ impl<K: Key> Subject<K> for QuickCache<K> {
 }
 
 impl<K: Key> OnDemand<K> for QuickCache<K> {
-    #[inline]
+    #[inline(always)]
     fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
         let Ok(value) = self.0.get_or_insert_with(key, || Ok::<_, std::convert::Infallible>(make()));
         value

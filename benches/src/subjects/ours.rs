@@ -120,7 +120,7 @@ impl<K: Key> Dogpile<K> {
 }
 
 impl<K: Key> OnDemand<K> for Dogpile<K> {
-    #[inline]
+    #[inline(always)]
     fn get_or_create(&self, key: &K, make: impl FnOnce() -> u64) -> u64 {
         *self.0.get_or_create(key, make)
     }
