@@ -379,14 +379,18 @@ fn what_will_be_asked_for_again_stays() {
 /// H9: where entries only come and nothing goes, the tables that were too small are given back all the same.
 #[test]
 fn h9_outgrown_tables_go_while_the_cache_grows() {
-    let cache = Cache::builder().shards(shards(1)).build().unwrap();
-    for key in 0..200_000 {
-        cache.insert(key, key);
+    let put: [fn(&Cache<u64, u64>, u64); 2] = [
+        |cache, key| _ = cache.insert(key, key),
+        |cache, key| _ = cache.compute(key, |_| dogpile::Compute::Put(key)),
+    ];
+    for put in put {
+        let cache = Cache::builder().shards(shards(1)).build().unwrap();
+        (0..200_000).for_each(|key| put(&cache, key));
+        // Other tests of this process may be in the way for moments.
+        let more = (200_000..).take(2_000_000).find(|key| {
+            put(&cache, *key);
+            cache.stats().pending_reclaim == 0
+        });
+        assert!(more.is_some(), "{} wait to be freed", cache.stats().pending_reclaim);
     }
-    // Other tests of this process may be in the way for moments.
-    let more = (200_000..).take(2_000_000).find(|key| {
-        cache.insert(*key, *key);
-        cache.stats().pending_reclaim == 0
-    });
-    assert!(more.is_some(), "{} wait to be freed", cache.stats().pending_reclaim);
 }

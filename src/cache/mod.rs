@@ -395,7 +395,7 @@ impl<K, V, S> Cache<K, V, S> {
     ///
     /// # Consistency
     /// Every entry that is in the cache all the while, unchanged, is yielded once, growth or not. One that comes, goes or
-    /// is replaced meanwhile is yielded or not; after a concurrent `clear` a key that came back may be yielded twice.
+    /// is replaced meanwhile is yielded or not; a key that is replaced or comes back meanwhile may be yielded twice.
     ///
     /// # Cost
     /// A reference counted up and down for each entry. Nothing is held up between two entries.

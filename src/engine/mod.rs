@@ -693,7 +693,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                     self.counters.count(Event::Insertion);
                                     let token = Token::new(hash, node.ticket());
                                     let handle = Handle::share(node);
-                                    self.make_room(i, Sake::Newcomer(token), now, &pin, &mut settling);
+                                    self.arrived(i, token, now, &pin, &mut settling);
                                     break Some(handle);
                                 }
                                 Err(back) => key = back.into_parts().0,

@@ -79,8 +79,8 @@ pub struct Stats {
     pub refused_late_writes: u64,
     /// Destructors that panicked while the cache freed entries.
     pub panicked_drops: u64,
-    /// Entries that were taken out and wait to be freed, and buckets that a `clear` took away. The one number that also
-    /// falls.
+    /// Entries that were taken out and wait to be freed, and buckets that a `clear` or a growth left behind. The one number
+    /// that also falls.
     pub pending_reclaim: u64,
 }
 

@@ -168,16 +168,17 @@ impl<K, V, R: Reclaim> Index<K, V, R> {
         self.limbo.len(pin)
     }
 
-    /// How many buckets of dead tables are still to be emptied.
+    /// How many buckets of dead and outgrown tables are still to be emptied.
     pub(crate) fn graves(&self) -> usize {
         let buckets = |grave: &Grave<K, V>| {
             // SAFETY: a table in the graveyard is freed by who has taken it out of there.
             let table: Table<'_, Node<K, V>> = unsafe { Table::from_header(grave.header) };
             let next = table.header().next.load(ord::FOLLOW());
-            // SAFETY: a dead table's next is a packed table that is freed after it.
-            let next = NonNull::new(next)
-                .filter(|_| !grave.is_moved)
-                .map_or(0, |next| unsafe { Table::unpack(next.as_ptr()) }.len());
+            let next = NonNull::new(next).filter(|_| !grave.is_moved).map_or(0, |next| {
+                // SAFETY: a dead table's next is a packed table that is freed after it.
+                let next: Table<'_, Node<K, V>> = unsafe { Table::unpack(next.as_ptr()) };
+                next.len()
+            });
             table.len() - grave.at + next
         };
         lock(&self.graveyard).iter().map(buckets).sum()
