@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 use crate::sync::Arc;
+use std::borrow::Cow;
 use std::fmt;
 
 /// Why [`CacheBuilder::build`](crate::CacheBuilder::build) refused. Nothing was allocated.
@@ -169,6 +170,8 @@ pub enum CreateError<E> {
         /// How many values it returned.
         made: usize,
     },
+    /// The backend failed, and the region may not do without it; or it can't have such values at all.
+    Backend(Error),
 }
 
 impl<E> CreateError<E> {
@@ -200,6 +203,7 @@ impl<E> Clone for CreateError<E> {
             Self::NotCached => Self::NotCached,
             Self::NoLoader => Self::NoLoader,
             Self::WrongCount { asked, made } => Self::WrongCount { asked: *asked, made: *made },
+            Self::Backend(error) => Self::Backend(error.clone()),
         }
     }
 }
@@ -211,6 +215,7 @@ impl<E: PartialEq> PartialEq for CreateError<E> {
             (Self::WrongCount { asked: a, made: b }, Self::WrongCount { asked: c, made: d }) => {
                 (a, b) == (c, d)
             }
+            (Self::Backend(a), Self::Backend(b)) => a.kind() == b.kind(),
             _ => std::mem::discriminant(self) == std::mem::discriminant(other),
         }
     }
@@ -230,6 +235,7 @@ impl<E> fmt::Display for CreateError<E> {
             Self::WrongCount { asked, made } => {
                 write!(f, "the creator was asked for {asked} values and returned {made}")
             }
+            Self::Backend(error) => error.fmt(f),
         }
     }
 }
@@ -238,7 +244,156 @@ impl<E: std::error::Error + 'static> std::error::Error for CreateError<E> {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Creator(error) => Some(&**error),
+            Self::Backend(error) => error.source(),
             _ => None,
         }
+    }
+}
+
+/// What kind of thing went wrong with a region, a backend or a codec.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The region was used before it was configured.
+    NotConfigured,
+    /// The region has been configured before, and `replace_existing_backend` was not given.
+    AlreadyConfigured,
+    /// A setting is unknown, malformed, missing, or contradicts another one. The message names it.
+    Config,
+    /// No backend is registered under that name.
+    UnknownBackend,
+    /// The store can't be reached, or refused.
+    Unavailable,
+    /// The store did not answer in time.
+    Timeout,
+    /// The store is full, or the value is larger than it takes.
+    Full,
+    /// The value could not be turned into bytes.
+    Encode,
+    /// Bytes could not be turned into a value. Regions treat such bytes as missing.
+    Decode,
+    /// The backend can't take values of this type.
+    WrongType,
+    /// The store can't have such a key.
+    Key,
+    /// The operation makes no sense on this backend.
+    Unsupported,
+}
+
+impl ErrorKind {
+    fn text(self) -> &'static str {
+        match self {
+            Self::NotConfigured => "not configured",
+            Self::AlreadyConfigured => "configured already",
+            Self::Config => "bad configuration",
+            Self::UnknownBackend => "unknown backend",
+            Self::Unavailable => "the store is not available",
+            Self::Timeout => "the store did not answer in time",
+            Self::Full => "the store is full",
+            Self::Encode => "the value can't be encoded",
+            Self::Decode => "the bytes can't be decoded",
+            Self::WrongType => "values of this type can't be stored here",
+            Self::Key => "the store can't have such a key",
+            Self::Unsupported => "not supported",
+        }
+    }
+}
+
+/// What went wrong with a region, a backend or a codec: the operation, the kind, and the cause.
+///
+/// Cheap to clone: all who wait for one creation share its error. Its messages show no values and no secrets; those who
+/// write backends keep it so.
+///
+/// ```
+/// use dogpile::{Error, ErrorKind};
+///
+/// let error = Error::new(ErrorKind::Unavailable, "disk GET").because(std::io::Error::other("no spindle"));
+/// assert_eq!(error.kind(), ErrorKind::Unavailable);
+/// assert_eq!(error.to_string(), "disk GET: the store is not available");
+/// assert_eq!(std::error::Error::source(&error).unwrap().to_string(), "no spindle");
+/// assert!(error.is_transient());
+/// ```
+#[derive(Clone)]
+pub struct Error {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    kind: ErrorKind,
+    operation: Cow<'static, str>,
+    detail: Option<Cow<'static, str>>,
+    source: Option<Arc<dyn std::error::Error + Send + Sync>>,
+}
+
+const _: () = assert!(size_of::<Error>() == size_of::<usize>());
+
+impl Error {
+    /// An error of a kind, in an operation: "redis GET", "region `users`".
+    #[must_use]
+    pub fn new(kind: ErrorKind, operation: impl Into<Cow<'static, str>>) -> Self {
+        Self { inner: Arc::new(Inner { kind, operation: operation.into(), detail: None, source: None }) }
+    }
+
+    fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
+        let mut inner = Arc::try_unwrap(self.inner).unwrap_or_else(|shared| Inner {
+            kind: shared.kind,
+            operation: shared.operation.clone(),
+            detail: shared.detail.clone(),
+            source: shared.source.clone(),
+        });
+        change(&mut inner);
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The same, with what exactly is wrong, and what to do about it.
+    #[must_use]
+    pub fn detail(self, detail: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|inner| inner.detail = Some(detail.into()))
+    }
+
+    /// The same, with its cause.
+    #[must_use]
+    pub fn because(self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source: Box<dyn std::error::Error + Send + Sync> = source.into();
+        self.with(|inner| inner.source = Some(Arc::from(source)))
+    }
+
+    /// What kind of thing went wrong.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.inner.kind
+    }
+
+    /// Whether the same call could succeed later with nothing changed.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Full)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.inner.operation, self.inner.kind.text())?;
+        match &self.inner.detail {
+            Some(detail) => write!(f, ": {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut error = f.debug_struct("Error");
+        error.field("kind", &self.inner.kind).field("message", &self.to_string());
+        if let Some(source) = &self.inner.source {
+            error.field("source", source);
+        }
+        error.finish()
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.inner.source.as_ref().map(|source| &**source as &(dyn std::error::Error + 'static))
     }
 }

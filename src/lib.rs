@@ -109,7 +109,7 @@ pub use cache::{
     Pinned, Ref, With,
 };
 pub use engine::{CachedValue, Handle, RemovalCause, Stats};
-pub use error::{BuildError, CreateError, LoadError, PolicyError};
+pub use error::{BuildError, CreateError, Error, ErrorKind, LoadError, PolicyError};
 pub use gate::{Early, Freshness, Policy};
 pub use hash::RandomState;
 pub use time::CoarseClock;
