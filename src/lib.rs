@@ -99,6 +99,8 @@ mod error;
 pub mod gate;
 pub mod guide;
 mod hash;
+#[cfg(feature = "region")]
+pub mod region;
 mod sync;
 pub mod time;
 

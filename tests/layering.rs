@@ -14,6 +14,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("engine", &["sync", "time", "error"]),
     ("gate", &["sync", "time", "error"]),
     ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
+    ("region", &["sync", "error"]),
 ];
 
 /// The rooms in which `unsafe` may stand.
