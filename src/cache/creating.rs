@@ -632,13 +632,54 @@ where
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
         E: Send + Sync + 'static,
     {
-        match self.hit(key).or_else(|| self.served(key)) {
+        self.memoised(key, false, || creator)
+    }
+
+    /// For `#[cached]`: the creator is prepared where one is needed. `force`: fresh or not.
+    #[doc(hidden)]
+    pub fn memoised<Q, E, C>(
+        self,
+        key: &Q,
+        force: bool,
+        prepare: impl FnOnce() -> C,
+    ) -> Result<Ref<'c, K, V>, CreateError<E>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+        C: FnOnce() -> Result<V, E> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let found = if force { None } else { self.hit(key).or_else(|| self.served(key)) };
+        match found {
             Some(found) => Ok(found),
             None => {
+                let creator = prepare();
                 let detached = self.detached(Box::pin(async move { creator() }), true);
-                self.drive_shared(self.shared(key, false), detached)
+                self.drive_shared(self.shared(key, force), detached)
             }
         }
+    }
+
+    /// For `#[cached]`: as `memoised`, for tasks.
+    #[doc(hidden)]
+    pub async fn memoised_async<Q, E, F>(
+        self,
+        key: &Q,
+        force: bool,
+        prepare: impl FnOnce() -> F,
+    ) -> Result<Handle<K, V>, CreateError<E>>
+    where
+        K: Borrow<Q>,
+        Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
+        F: Future<Output = Result<V, E>> + Send + 'static,
+        E: Send + Sync + 'static,
+    {
+        let found = if force { None } else { self.found(key) };
+        if let Some(found) = found {
+            return Ok(found);
+        }
+        let mut detached = self.detached(Box::pin(prepare()), false);
+        drive(self.shared(key, force), self.order(), &mut detached, self.timer()).await
     }
 
     /// As [`Cache::get_or_create_detached_async`], by this policy.
@@ -679,11 +720,7 @@ where
         Q: ?Sized + Hash + Eq + ToOwned<Owned = K>,
         E: Send + Sync + 'static,
     {
-        if let Some(found) = self.found(key) {
-            return Ok(found);
-        }
-        let mut detached = self.detached(Box::pin(creator), false);
-        drive(self.shared(key, false), self.order(), &mut detached, self.timer()).await
+        self.memoised_async(key, false, || creator).await
     }
 
     /// The loader's creation of a key.

@@ -32,9 +32,27 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
         With::new(self, policy)
     }
 
+    /// The cache's own policy.
+    ///
+    /// ```
+    /// use dogpile::{Cache, Policy};
+    /// use std::time::Duration;
+    ///
+    /// let policy = Policy::builder().stale(Duration::from_secs(60)).build()?;
+    /// let cache = Cache::builder().policy(policy).build()?;
+    /// // The same, for impatient callers.
+    /// let impatient = cache.policy().to_builder().wait(Duration::from_secs(1)).build()?;
+    /// assert_eq!(*cache.with(&impatient).get_or_create(&1, || "one"), "one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn policy(&self) -> &Policy<V> {
+        &self.inner.policy
+    }
+
     #[inline]
     fn by_own(&self) -> With<'_, K, V, S> {
-        With::new(self, &self.inner.policy)
+        With::new(self, self.policy())
     }
 
     /// Returns the value of `key`, and makes it by `creator` if there is none.

@@ -71,6 +71,22 @@ impl<V> Policy<V> {
         PolicyBuilder { policy: Self::default(), hold_back: None }
     }
 
+    /// These settings, to change some of them.
+    ///
+    /// ```
+    /// use dogpile::{Freshness, Policy};
+    /// use std::time::Duration;
+    ///
+    /// let usual = Policy::<u8>::builder().fresh(Duration::from_secs(60)).build()?;
+    /// let strict = usual.to_builder().freshness(Freshness::WaitFresh).build()?;
+    /// assert!(format!("{strict:?}").starts_with("Policy { fresh: Some(60s)"));
+    /// # Ok::<(), dogpile::PolicyError>(())
+    /// ```
+    pub fn to_builder(&self) -> PolicyBuilder<V> {
+        let hold_back = (!self.stale_if_error.is_zero()).then_some(self.hold_back);
+        PolicyBuilder { policy: self.clone(), hold_back }
+    }
+
     /// The part of the next value's time to live to cut off.
     pub(crate) fn cut(&self) -> f64 {
         if self.jitter > 0.0 { self.jitter * random() } else { 0.0 }
