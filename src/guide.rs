@@ -15,3 +15,11 @@ pub mod from_cached {}
 
 #[doc = include_str!("../docs/single-flight.md")]
 pub mod single_flight {}
+
+#[doc = include_str!("../docs/codecs.md")]
+#[cfg(feature = "region")]
+pub mod codecs {}
+
+#[doc = include_str!("../docs/envelope.md")]
+#[cfg(feature = "region")]
+pub mod envelope {}

@@ -94,6 +94,8 @@
 //! cache also takes its shard's policy mutex. `ARCHITECTURE.md` has the figures and the commands that print them.
 
 mod cache;
+#[cfg(feature = "region")]
+pub mod codec;
 mod engine;
 mod error;
 pub mod gate;

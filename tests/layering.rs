@@ -13,6 +13,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("time", &["sync"]),
     ("engine", &["sync", "time", "error"]),
     ("gate", &["sync", "time", "error"]),
+    ("codec", &["sync", "error"]),
     ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
     ("region", &["sync", "error"]),
 ];
