@@ -93,6 +93,8 @@
 //! Statistics included: they are counted in memory of the thread's own. A write: one allocation; a new key in a bounded
 //! cache also takes its shard's policy mutex. `ARCHITECTURE.md` has the figures and the commands that print them.
 
+#[cfg(feature = "region")]
+pub mod backend;
 mod cache;
 #[cfg(feature = "region")]
 pub mod codec;
@@ -114,8 +116,10 @@ pub use cache::{
 };
 pub use engine::{CachedValue, Handle, RemovalCause, Stats};
 pub use error::{BuildError, CreateError, Error, ErrorKind, LoadError, PolicyError};
-pub use gate::{Early, Freshness, Policy};
+pub use gate::{Early, Freshness, Policy, RegionPolicy};
 pub use hash::RandomState;
+#[cfg(feature = "region")]
+pub use region::{AsyncRegion, Region};
 pub use time::CoarseClock;
 
 #[cfg(dogpile_loom)]

@@ -126,6 +126,8 @@ mod imp {
 pub(crate) use imp::*;
 /// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
 pub(crate) use std::sync::{Arc, LazyLock};
+#[cfg(feature = "region")]
+pub(crate) use std::sync::{OnceLock, PoisonError, RwLock};
 
 /// A fence that comes after a read-modify-write of `of`. ThreadSanitizer knows no fences: for it, a load of that place.
 #[inline(always)]

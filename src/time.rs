@@ -111,6 +111,18 @@ pub trait Clock: Send + Sync {
     fn grain(&self) -> Duration {
         Duration::ZERO
     }
+
+    /// The time of day, since 1970 in UTC: for what is written for other processes. May jump. Default: the system's.
+    fn unix(&self) -> Duration {
+        system_time()
+    }
+}
+
+/// The system's time of day, zero before 1970.
+fn system_time() -> Duration {
+    #[expect(clippy::disallowed_methods, reason = "this module is the one that reads clocks")]
+    let now = std::time::SystemTime::now();
+    now.duration_since(std::time::SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -122,6 +134,9 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
     fn grain(&self) -> Duration {
         (**self).grain()
+    }
+    fn unix(&self) -> Duration {
+        (**self).unix()
     }
 }
 
@@ -267,6 +282,11 @@ impl fmt::Debug for ManualClock {
 impl Clock for ManualClock {
     fn now(&self) -> Instant {
         Instant::from_nanos(self.nanos.load(Ordering::Relaxed))
+    }
+
+    /// Its origin is some moment of 2001.
+    fn unix(&self) -> Duration {
+        Duration::from_secs(1_000_000_000).saturating_add(Duration::from_nanos(self.now().as_nanos()))
     }
 }
 

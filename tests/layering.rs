@@ -15,7 +15,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gate", &["sync", "time", "error"]),
     ("codec", &["sync", "error"]),
     ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
-    ("region", &["sync", "error"]),
+    ("backend", &["cache", "codec", "sync", "time", "error"]),
+    ("region", &["backend", "cache", "codec", "gate", "hash", "sync", "time", "error"]),
 ];
 
 /// The rooms in which `unsafe` may stand.

@@ -221,7 +221,7 @@ mod tests {
         for jobs in [1, 2, 7] {
             let jobs = NonZeroUsize::new(jobs).expect("not zero");
             assert_eq!(in_parallel(jobs, 0..5, |item| item * item), [0, 1, 4, 9, 16]);
-            assert_eq!(in_parallel(jobs, 0..0, |item: &i32| *item), []);
+            assert_eq!(in_parallel(jobs, 0..0, |item: &i32| *item), Vec::<i32>::new());
         }
     }
 }

@@ -8,8 +8,8 @@ use super::{Cache, Ref};
 use crate::engine::{AtOnce, Backend, Event, Handle, Made};
 use crate::error::{CreateError, LoadError};
 use crate::gate::{
-    Alarm, Borrowed, Creator, Discard, Freshness, Lead, Order, Policy, Runner, Sleep, Usable, block_on,
-    drive, drive_many,
+    Alarm, Borrowed, Boxed, Creator, Detached, Freshness, Order, Policy, Sleep, Usable, block_on, drive,
+    drive_many,
 };
 use crate::hash::RandomState;
 use crate::sync::Arc;
@@ -19,12 +19,8 @@ use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::pin::pin;
 use std::time::Duration;
-
-/// A creation that may outlive its caller.
-type Boxed<V, E> = Pin<Box<dyn Future<Output = Result<V, E>> + Send>>;
 
 /// What a cache makes its values with.
 pub(super) enum Loader<K, V> {
@@ -51,50 +47,6 @@ impl<K, V, S> Copy for With<'_, K, V, S> {}
 impl<K, V, S> fmt::Debug for With<'_, K, V, S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("With").field("cache", &self.cache).field("policy", &self.policy).finish()
-    }
-}
-
-/// A creator that can be handed on to a runner.
-struct Detached<V, E> {
-    make: Option<Boxed<V, E>>,
-    runner: Arc<dyn Runner>,
-    /// Whether it never waits, but blocks.
-    blocks: bool,
-}
-
-impl<V, E> Future for Detached<V, E> {
-    type Output = Result<V, E>;
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.make.as_mut().expect("a creator that was handed on is not polled here").as_mut().poll(cx)
-    }
-}
-
-impl<V, E> Discard for Detached<V, E> {
-    fn discard(&mut self) {
-        self.make = None;
-    }
-}
-
-type SharedLead<K, V, S> = Lead<Entries<K, V>, Shared<K, V, S>>;
-
-impl<K, V, S, E> Creator<Entries<K, V>, Shared<K, V, S>, E> for Detached<V, E>
-where
-    K: Hash + Eq + Clone + Send + Sync + 'static,
-    V: Send + Sync + 'static,
-    S: Send + Sync + 'static,
-    E: Send + Sync + 'static,
-{
-    fn hand_on(&mut self, lead: SharedLead<K, V, S>) -> Result<(), SharedLead<K, V, S>> {
-        let Some(make) = self.make.take() else { return Err(lead) };
-        let mut creator =
-            Detached { make: Some(make), runner: Arc::clone(&self.runner), blocks: self.blocks };
-        if self.blocks {
-            // The result goes to the cache, and to who waits.
-            self.runner.run(Box::new(move || drop(block_on(|_| lead.create(&mut creator)))));
-        } else {
-            self.runner.run_async(Box::pin(async move { drop(lead.create(&mut creator).await) }));
-        }
-        Ok(())
     }
 }
 
@@ -566,7 +518,7 @@ where
     S: BuildHasher + Send + Sync + 'static,
 {
     fn detached<E>(self, make: Boxed<V, E>, blocks: bool) -> Detached<V, E> {
-        Detached { make: Some(make), runner: Arc::clone(&self.policy.runner), blocks }
+        Detached::new(make, &self.policy.runner, blocks)
     }
 
     fn shared<Q>(self, key: &Q, force: bool) -> Shared<K, V, S>
@@ -776,7 +728,7 @@ where
     async fn load_by_async(self, shared: Shared<K, V, S>) -> Result<Handle<K, V>, CreateError<LoadError>> {
         // A blocking loader would hold up its task's thread.
         let mut loading =
-            self.loading(&shared).filter(|loading| !loading.blocks).ok_or(CreateError::NoLoader)?;
+            self.loading(&shared).filter(|loading| !loading.blocks()).ok_or(CreateError::NoLoader)?;
         drive(shared, self.order(), &mut loading, self.timer()).await
     }
 

@@ -82,7 +82,7 @@ pub(super) fn judge<K, V>(
             let within = |span| late.is_some_and(|late| late < span) && !node.is_idle(now);
             if was_held(flag) && within(policy.stale_if_error) {
                 Standing::Usable { from: from.filter(|_| node.idle() <= now), state: Usable::Held }
-            } else if within(policy.stale) {
+            } else if within(policy.stale()) {
                 Standing::Usable { from, state: Usable::Stale }
             } else {
                 Standing::Missing { from }

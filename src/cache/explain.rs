@@ -97,7 +97,7 @@ impl EntryState {
                     let flag = see(node.gate());
                     let waits = flag == HELD && now < node.idle();
                     let held_back = waits.then(|| node.idle().saturating_duration_since(now));
-                    if since < policy.stale || was_held(flag) && since < policy.stale_if_error {
+                    if since < policy.stale() || was_held(flag) && since < policy.stale_if_error {
                         Self::Stale { since, held_back }
                     } else {
                         Self::Expired { since }

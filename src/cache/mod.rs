@@ -810,13 +810,34 @@ impl<K: Eq + Hash, V, S: BuildHasher> Cache<K, V, S> {
     /// visits.compute("page", |old| if old == Some(&3) { Compute::Remove } else { Compute::Keep });
     /// assert!(visits.is_empty());
     /// ```
-    pub fn compute(&self, key: K, mut decide: impl FnMut(Option<&V>) -> Compute<V>) -> Option<Handle<K, V>> {
+    pub fn compute(&self, key: K, decide: impl FnMut(Option<&V>) -> Compute<V>) -> Option<Handle<K, V>> {
+        self.compute_with(key, InsertOptions::new(), decide)
+    }
+
+    /// As [`compute`](Self::compute), with options for what is put.
+    ///
+    /// ```
+    /// use dogpile::{Cache, Compute, InsertOptions};
+    /// use std::time::Duration;
+    ///
+    /// let cache = Cache::unbounded();
+    /// let minute = InsertOptions::new().ttl(Duration::from_secs(60));
+    /// cache.compute_with("key", minute, |old| if old.is_none() { Compute::Put(1) } else { Compute::Keep });
+    /// assert!(cache.get("key").unwrap().entry().expires_at().is_some());
+    /// ```
+    pub fn compute_with(
+        &self,
+        key: K,
+        options: InsertOptions,
+        mut decide: impl FnMut(Option<&V>) -> Compute<V>,
+    ) -> Option<Handle<K, V>> {
         let hash = self.hash(&key);
-        let (result, overtaken) = self.engine().compute(hash, key, |old| match decide(old) {
+        let step = |old: Option<&V>| match decide(old) {
             Compute::Keep => Step::Keep,
             Compute::Put(value) => Step::Put(value),
             Compute::Remove => Step::Remove,
-        });
+        };
+        let (result, overtaken) = self.engine().compute(hash, key, options.ttl, options.weight, step);
         self.overtake(overtaken);
         result
     }

@@ -97,9 +97,9 @@ pub enum Undecodable {
     Panicked,
 }
 
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Undecodable {
+    pub(crate) fn text(self) -> &'static str {
+        match self {
             Self::Malformed => "it is malformed",
             Self::Version => "its envelope has another version",
             Self::Schema => "it is of another type, or of another version of the type",
@@ -111,7 +111,13 @@ impl fmt::Display for Undecodable {
             Self::TooMany => "it has more elements than the limits allow",
             Self::Type => "the codec can't make values of its type",
             Self::Panicked => "the code that reads it panicked",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 
@@ -422,6 +428,19 @@ impl Codec {
             }
         }
         Ok((parts.meta, T::__read(payloads, &payload)?))
+    }
+
+    /// The same entry with other metadata. `None`: its envelope has no room for it, or can't be read.
+    pub(crate) fn redate(&self, key: &str, bytes: &[u8], meta: &Meta) -> Option<Vec<u8>> {
+        if self.inner.envelope != Envelope::Own {
+            return None;
+        }
+        let parts = envelope::open(self, key, bytes).ok()?;
+        let mut out = Vec::with_capacity(bytes.len() + 16);
+        envelope::begin(self, key, parts.fingerprint?, meta, &mut out).ok()?;
+        out.extend_from_slice(parts.payload);
+        envelope::end(self, parts.steps?, &mut out);
+        Some(out)
     }
 
     /// What an entry carries beside its value, which is not looked at.

@@ -619,6 +619,8 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
         &self,
         hash: u64,
         mut key: K,
+        ttl: Option<Duration>,
+        weight: Option<u32>,
         mut decide: impl FnMut(Option<&V>) -> Step<V>,
     ) -> (Option<Handle<K, V>>, Overtaken<K, V>)
     where
@@ -647,7 +649,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                                 }
                             }
                             Step::Put(value) => {
-                                let entry = self.entry(hash, key, value, None, None);
+                                let entry = self.entry(hash, key, value, ttl, weight);
                                 if !self.fits(&entry) {
                                     if let Some(unlinked) = old.unlink() {
                                         settling.note(i, unlinked, cause, &pin);
@@ -680,7 +682,7 @@ impl<K, V, R: Reclaim> Engine<K, V, R> {
                     Located::Vacant(vacant) => match decide(None) {
                         Step::Keep | Step::Remove => break None,
                         Step::Put(value) => {
-                            let entry = self.entry(hash, key, value, None, None);
+                            let entry = self.entry(hash, key, value, ttl, weight);
                             if !self.fits(&entry) {
                                 self.counters.count(Event::Refused);
                                 break Some(Handle::new(entry));

@@ -2,12 +2,12 @@
 #![forbid(unsafe_code)]
 
 use super::blocking::{Alarm, block_on};
-use super::drive::{After, Borrowed, Kind, Look, Moment, Order, Place, Usable, drive_by};
-use super::early::is_due;
-use super::flight::{Failure, Flights, HELD, IDLE, TIRED, is_busy, see, was_held};
+use super::drive::{After, Borrowed, Kind, Look, Moment, Order, Place, drive_by};
+use super::flight::{Failure, Flights, IDLE};
+use super::past::{Age, Left, Past, Verdict};
 use super::policy::Policy;
 use crate::error::CreateError;
-use crate::sync::{Arc, AtomicU8, AtomicU64, Mutex, Ordering, Tally, lock, orderings};
+use crate::sync::{Arc, AtomicU8, AtomicU64, Ordering, Tally, orderings};
 use crate::time::{Clock, Instant};
 use std::fmt;
 use std::future::{Future, ready};
@@ -106,23 +106,11 @@ struct Counts {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Gate<T> {
-    flag: AtomicU8,
+    past: Past,
     /// How many values have been made, and failures remembered.
     epoch: AtomicU64,
     flights: Flights<T>,
-    memory: Mutex<Memory>,
     counts: Counts,
-}
-
-/// What is known of the past.
-#[derive(Default)]
-struct Memory {
-    /// While the flag is `HELD`: until when nobody tries.
-    held_until: Instant,
-    failure: Option<(Failure, Instant)>,
-    /// While the flag is `TIRED`: when that was.
-    tired_since: Instant,
-    cost: Option<Duration>,
 }
 
 impl<T> Gate<T> {
@@ -130,10 +118,9 @@ impl<T> Gate<T> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            flag: AtomicU8::new(IDLE),
+            past: Past::new(),
             epoch: AtomicU64::new(0),
             flights: Flights::new(1),
-            memory: Mutex::new(Memory::default()),
             counts: Counts::default(),
         }
     }
@@ -155,7 +142,7 @@ impl<T> Gate<T> {
     /// ```
     #[must_use]
     pub fn is_locked(&self) -> bool {
-        is_busy(see(&self.flag))
+        self.past.is_busy()
     }
 
     /// What the gate has done so far.
@@ -302,52 +289,31 @@ impl<T: Clone> Alone<'_, T> {
         {
             return Look::Fresh(value.clone());
         }
-        let flag = see(&self.gate.flag);
         let now = self.clock.precise();
-        let (failure, held, cost, tired_since) = {
-            let memory = lock(&self.gate.memory);
-            let failure = memory.failure.as_ref().filter(|(_, until)| now < *until);
-            let failure = failure.map(|(failure, _)| Arc::clone(failure));
-            (failure, now < memory.held_until, memory.cost, memory.tired_since)
-        };
-        let from = (!is_busy(flag)).then_some(flag);
-        let Some(Dated { value, age }) = last.clone() else {
-            let claim = Seen { epoch, last };
-            return match failure {
-                Some(failure) => Look::Failed { failure, claim, from },
-                None => Look::Missing { claim, from },
-            };
-        };
+        let made = last.as_ref().map_or(now, |last| now.saturating_sub(last.age));
+        let verdict =
+            self.gate.past.judge(policy_age(policy, last.as_ref()), made, policy.stale(), None, policy, now);
+        let value = last.as_ref().map(|last| last.value.clone());
         let claim = Seen { epoch, last };
-        let left = policy.fresh.map(|fresh| (fresh, fresh.saturating_sub(age)));
-        match left {
-            Some((fresh, left)) if left.is_zero() => {
-                let late = age.saturating_sub(fresh);
-                if was_held(flag) && late < policy.stale_if_error {
-                    let from = from.filter(|_| !held);
-                    Look::Usable { value, claim, from, state: Usable::Held }
-                } else if late < policy.stale {
-                    Look::Usable { value, claim, from, state: Usable::Stale }
-                } else {
-                    match failure {
-                        Some(failure) => Look::Failed { failure, claim, from },
-                        None => Look::Missing { claim, from },
-                    }
-                }
-            }
-            // One failure ahead of time is enough, for that value.
-            Some((fresh, left))
-                if flag == IDLE || flag == TIRED && now.saturating_sub(age) >= tired_since =>
-            {
-                let expiry = now.saturating_add(left);
-                let due = policy.early.is_some_and(|early| is_due(early, now, expiry, Some(fresh), cost));
-                match due {
-                    true => Look::Usable { value, claim, from, state: Usable::Due },
-                    false => Look::Fresh(value),
-                }
-            }
-            _ => Look::Fresh(value),
+        match (verdict, value) {
+            (Verdict::Fresh, Some(value)) => Look::Fresh(value),
+            (Verdict::Usable { from, state }, Some(value)) => Look::Usable { value, claim, from, state },
+            (Verdict::Failed { failure, from }, _) => Look::Failed { failure, claim, from },
+            (Verdict::Missing { from }, _) => Look::Missing { claim, from },
+            (_, None) => unreachable!("what is missing is neither fresh nor usable"),
         }
+    }
+}
+
+/// How old a value is that was read, by a policy.
+fn policy_age<T>(policy: &Policy<T>, last: Option<&Dated<T>>) -> Age {
+    match (last, policy.fresh) {
+        (None, _) => Age::Missing,
+        (Some(_), None) => Age::Fresh { left: None },
+        (Some(last), Some(life)) if last.age < life => {
+            Age::Fresh { left: Some(Left { life, left: life.saturating_sub(last.age) }) }
+        }
+        (Some(last), Some(life)) => Age::Late(last.age.saturating_sub(life)),
     }
 }
 
@@ -357,7 +323,7 @@ impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
     }
 
     fn flag<'a>(&'a self, _seen: &'a Seen<T>) -> &'a AtomicU8 {
-        &self.gate.flag
+        self.gate.past.flag()
     }
 
     fn is_current(&self, seen: &Seen<T>) -> bool {
@@ -366,11 +332,7 @@ impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
     }
 
     fn publish(&self, _seen: &Seen<T>, made: T, took: Duration) -> (T, After, ()) {
-        {
-            let mut memory = lock(&self.gate.memory);
-            memory.failure = None;
-            memory.cost = Some(took);
-        }
+        self.gate.past.made(took);
         self.gate.epoch.fetch_add(1, ord::BUMP());
         (made, After { flag: IDLE, leaves: false }, ())
     }
@@ -378,28 +340,13 @@ impl<T: Clone> Place<Values<T>> for Alone<'_, T> {
     fn settle(&self, _nothing: ()) {}
 
     fn failed(&self, seen: &Seen<T>, failure: &Failure) -> (After, ()) {
-        let after = |flag| (After { flag, leaves: false }, ());
-        let now = self.clock.precise();
-        let is_fresh = |last: &Dated<T>| self.policy.fresh.is_none_or(|fresh| last.age < fresh);
-        if seen.last.as_ref().is_some_and(is_fresh) {
-            lock(&self.gate.memory).tired_since = now;
-            return after(TIRED);
-        }
-        let stands_in = seen.last.as_ref().is_some_and(|last| {
-            let fresh = self.policy.fresh.unwrap_or(Duration::MAX);
-            last.age.saturating_sub(fresh) < self.policy.stale_if_error
-        });
-        let mut memory = lock(&self.gate.memory);
-        if stands_in {
-            memory.held_until = now.saturating_add(self.policy.hold_back);
-            return after(HELD);
-        }
-        if let Some(ttl) = self.policy.error_ttl {
-            memory.failure = Some((Arc::clone(failure), now.saturating_add(ttl)));
+        let age = policy_age(self.policy, seen.last.as_ref());
+        let (flag, is_remembered) = self.gate.past.failed(age, failure, self.policy, self.clock.precise());
+        if is_remembered {
             // Who has looked before this shall look again.
             self.gate.epoch.fetch_add(1, ord::BUMP());
         }
-        after(IDLE)
+        (After { flag, leaves: false }, ())
     }
 
     fn released(&self, _seen: &Seen<T>) -> After {

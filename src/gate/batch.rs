@@ -15,7 +15,7 @@ use super::policy::Freshness;
 use crate::error::CreateError;
 use crate::sync::{Arc, AtomicU8, Backoff};
 use std::collections::HashMap;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::pin::pin;
 use std::time::Duration;
 
@@ -26,12 +26,36 @@ pub(crate) async fn drive_many<G, P, E, F, S>(
     places: &[P],
     order: Order,
     found: &mut [Option<G::Value>],
-    mut make: impl FnMut(Vec<usize>) -> F,
+    make: impl FnMut(Vec<usize>) -> F,
     sleep: impl Fn(Duration) -> S,
 ) -> Result<(), CreateError<E>>
 where
     G: Kind,
     P: Sight<G>,
+    E: Send + Sync + 'static,
+    F: Future<Output = Result<Vec<G::Made>, E>>,
+    S: Future<Output = ()>,
+{
+    let look = |i: usize, claims| ready(places[i].look(claims));
+    drive_many_by(places, look, order, found, make, sleep).await
+}
+
+/// The same for places that are looked at by `look`.
+///
+/// `look` gets the number of a place, and the argument that [`Sight::look`] has. `make` gets the numbers
+/// of the places to make values for, and returns them in that order.
+pub(crate) async fn drive_many_by<G, P, L, E, F, S>(
+    places: &[P],
+    look: impl Fn(usize, bool) -> L,
+    order: Order,
+    found: &mut [Option<G::Value>],
+    mut make: impl FnMut(Vec<usize>) -> F,
+    sleep: impl Fn(Duration) -> S,
+) -> Result<(), CreateError<E>>
+where
+    G: Kind,
+    P: Place<G>,
+    L: Future<Output = Look<G::Value, G::Claim>>,
     E: Send + Sync + 'static,
     F: Future<Output = Result<Vec<G::Made>, E>>,
     S: Future<Output = ()>,
@@ -47,7 +71,7 @@ where
         let mut twins: Vec<(usize, usize)> = Vec::new();
         let mut lacks = false;
         for (i, place) in places.iter().enumerate().filter(|(i, _)| found[*i].is_none()).collect::<Vec<_>>() {
-            let (claim, from, usable) = match place.look(makes) {
+            let (claim, from, usable) = match look(i, makes).await {
                 Look::Fresh(value) => {
                     found[i] = Some(value);
                     continue;
@@ -94,7 +118,7 @@ where
             return Err(CreateError::NotCached);
         }
         if !leads.is_empty() {
-            create(places, leads, found, &mut make).await?;
+            create(places, &look, leads, found, &mut make).await?;
         }
         for (twin, other) in twins {
             found[twin] = found[twin].take().or_else(|| found[other].clone());
@@ -103,7 +127,7 @@ where
             if found[i].is_some() {
                 continue;
             }
-            let claim = match place.look(false) {
+            let claim = match look(i, false).await {
                 Look::Fresh(value) => {
                     found[i] = Some(value);
                     continue;
@@ -125,8 +149,8 @@ where
                     Outcome::Value(value) => found[i] = Some(value.clone()),
                     Outcome::Failed(failure) => {
                         if let Ok(error) = Arc::clone(failure).downcast::<E>() {
-                            found[i] =
-                                Some(stand_in(place, place.look(false)).ok_or(CreateError::Creator(error))?);
+                            let now = look(i, false).await;
+                            found[i] = Some(stand_in(place, now).ok_or(CreateError::Creator(error))?);
                         }
                     }
                     Outcome::Panicked => return Err(CreateError::LeaderPanicked),
@@ -151,15 +175,17 @@ fn address(flag: &AtomicU8) -> usize {
 }
 
 /// One call of the creator, for all that is led.
-async fn create<G, P, E, F>(
+async fn create<G, P, L, E, F>(
     places: &[P],
+    look: &impl Fn(usize, bool) -> L,
     leads: Vec<(usize, Lead<G, P>)>,
     found: &mut [Option<G::Value>],
     make: &mut impl FnMut(Vec<usize>) -> F,
 ) -> Result<(), CreateError<E>>
 where
     G: Kind,
-    P: Sight<G>,
+    P: Place<G>,
+    L: Future<Output = Look<G::Value, G::Claim>>,
     E: Send + Sync + 'static,
     F: Future<Output = Result<Vec<G::Made>, E>>,
 {
@@ -194,10 +220,8 @@ where
                 failed.push(i);
             }
             for i in failed {
-                found[i] = Some(
-                    stand_in(&places[i], places[i].look(false))
-                        .ok_or(CreateError::Creator(Arc::clone(&error)))?,
-                );
+                let now = look(i, false).await;
+                found[i] = Some(stand_in(&places[i], now).ok_or(CreateError::Creator(Arc::clone(&error)))?);
             }
             Ok(())
         }

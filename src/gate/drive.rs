@@ -152,7 +152,7 @@ impl Order {
         state != Usable::Stale || self.freshness != Freshness::WaitFresh
     }
 
-    pub(crate) fn of<V>(policy: &Policy<V>) -> Self {
+    pub(crate) fn of<V: ?Sized>(policy: &Policy<V>) -> Self {
         Self { freshness: policy.freshness, wait: policy.wait, soft_timeout: policy.soft_timeout }
     }
 }

@@ -32,12 +32,15 @@
 mod alone;
 mod batch;
 mod blocking;
+mod detached;
 mod drive;
 mod early;
 mod flight;
 mod led;
 #[cfg(feature = "tokio")]
 mod on_tokio;
+#[cfg_attr(not(feature = "region"), allow(dead_code))]
+mod past;
 mod policy;
 mod runner;
 mod timer;
@@ -46,15 +49,19 @@ pub use alone::{Dated, Gate, GateStats};
 pub use early::Early;
 #[cfg(feature = "tokio")]
 pub use on_tokio::Tokio;
-pub use policy::{Freshness, Policy, PolicyBuilder};
+pub use policy::{Freshness, Policy, PolicyBuilder, RegionPolicy};
 pub use runner::{AsyncJob, Job, OwnThread, Runner};
 pub use timer::{OwnTimer, Sleep, Timer};
 
 pub(crate) use batch::drive_many;
+#[cfg(feature = "region")]
+pub(crate) use batch::drive_many_by;
 pub(crate) use blocking::{Alarm, block_on};
-pub(crate) use drive::{
-    After, Borrowed, Creator, Kind, Lead, Look, Moment, Order, Place, Sight, Usable, drive,
-};
+pub(crate) use detached::{Boxed, Detached};
+#[cfg(feature = "region")]
+pub(crate) use drive::drive_by;
+pub(crate) use drive::{After, Borrowed, Creator, Kind, Look, Moment, Order, Place, Sight, Usable, drive};
 pub(crate) use early::is_due;
 pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, Outcome, TIRED, is_busy, see, was_held};
-pub(crate) use led::Discard;
+#[cfg(feature = "region")]
+pub(crate) use past::{Age, Left, Past, Verdict};

@@ -6,6 +6,7 @@ use super::runner::{OwnThread, Runner};
 use super::timer::{OwnTimer, Timer};
 use crate::error::PolicyError;
 use crate::sync::Arc;
+use std::any::Any;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,6 +25,22 @@ pub enum Freshness {
 }
 
 type ShouldCache<V> = Arc<dyn Fn(&V) -> bool + Send + Sync>;
+
+/// The policy of a region, whose values are of any type.
+///
+/// Its `stale` is by default for as long as the store keeps a value, as dogpile.cache has it.
+///
+/// ```
+/// use dogpile::RegionPolicy;
+/// use std::time::Duration;
+///
+/// let policy = RegionPolicy::builder()
+///     .fresh(Duration::from_secs(60))
+///     .should_cache_of(|names: &Vec<String>| !names.is_empty())
+///     .build();
+/// assert!(policy.is_ok());
+/// ```
+pub type RegionPolicy = Policy<dyn Any + Send + Sync>;
 
 /// How long values are good, who makes new ones, and who waits for what. Checked once, by
 /// [`build`](PolicyBuilder::build); cheap to clone.
@@ -49,9 +66,10 @@ type ShouldCache<V> = Arc<dyn Fn(&V) -> bool + Send + Sync>;
 /// assert_eq!(*two, 2);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-pub struct Policy<V> {
+pub struct Policy<V: ?Sized> {
     pub(crate) fresh: Option<Duration>,
-    pub(crate) stale: Duration,
+    /// `None`: what is usual where the policy is used, nothing in a cache, as long as it is stored in a region.
+    pub(crate) stale: Option<Duration>,
     pub(crate) stale_if_error: Duration,
     pub(crate) hold_back: Duration,
     pub(crate) wait: Option<Duration>,
@@ -65,12 +83,26 @@ pub struct Policy<V> {
     pub(crate) timer: Arc<dyn Timer>,
 }
 
-impl<V> Policy<V> {
+impl<V: ?Sized> Policy<V> {
     /// Settings, one by one.
     pub fn builder() -> PolicyBuilder<V> {
-        PolicyBuilder { policy: Self::default(), hold_back: None }
+        // Values of any type are a region's: a reference to one tells its type, too.
+        let serves = size_of::<&V>() > size_of::<usize>();
+        PolicyBuilder { policy: Self::default(), hold_back: None, serves }
     }
+}
 
+impl PolicyBuilder<dyn Any + Send + Sync> {
+    /// Whether a value of type `T` that was made is to be stored. Values of other types are. The last such setting counts.
+    pub fn should_cache_of<T: 'static>(
+        self,
+        should_cache: impl Fn(&T) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.should_cache(move |value| value.downcast_ref().is_none_or(&should_cache))
+    }
+}
+
+impl<V: ?Sized> Policy<V> {
     /// These settings, to change some of them.
     ///
     /// ```
@@ -84,7 +116,8 @@ impl<V> Policy<V> {
     /// ```
     pub fn to_builder(&self) -> PolicyBuilder<V> {
         let hold_back = (!self.stale_if_error.is_zero()).then_some(self.hold_back);
-        PolicyBuilder { policy: self.clone(), hold_back }
+        let serves = size_of::<&V>() > size_of::<usize>();
+        PolicyBuilder { policy: self.clone(), hold_back, serves }
     }
 
     /// The part of the next value's time to live to cut off.
@@ -94,7 +127,12 @@ impl<V> Policy<V> {
 
     /// How long past its freshness a value may be of any use.
     pub(crate) fn keep(&self) -> Duration {
-        self.stale.max(self.stale_if_error)
+        self.stale().max(self.stale_if_error)
+    }
+
+    /// How long past its freshness a value is served, in a cache.
+    pub(crate) fn stale(&self) -> Duration {
+        self.stale.unwrap_or_default()
     }
 
     /// Whether a value past its time may be returned at all.
@@ -110,12 +148,12 @@ impl<V> Policy<V> {
 /// How long nobody tries again after a failure, where the policy does not say.
 const HOLD_BACK: Duration = Duration::from_secs(1);
 
-impl<V> Default for Policy<V> {
+impl<V: ?Sized> Default for Policy<V> {
     /// Fresh for as long as the cache says, never stale, no limit to waiting.
     fn default() -> Self {
         Self {
             fresh: None,
-            stale: Duration::ZERO,
+            stale: None,
             stale_if_error: Duration::ZERO,
             hold_back: HOLD_BACK,
             wait: None,
@@ -131,7 +169,7 @@ impl<V> Default for Policy<V> {
     }
 }
 
-impl<V> Clone for Policy<V> {
+impl<V: ?Sized> Clone for Policy<V> {
     fn clone(&self) -> Self {
         Self {
             should_cache: self.should_cache.clone(),
@@ -142,7 +180,7 @@ impl<V> Clone for Policy<V> {
     }
 }
 
-impl<V> fmt::Debug for Policy<V> {
+impl<V: ?Sized> fmt::Debug for Policy<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Policy")
             .field("fresh", &self.fresh)
@@ -162,12 +200,14 @@ impl<V> fmt::Debug for Policy<V> {
 /// The settings of a [`Policy`].
 #[derive(Debug)]
 #[must_use = "a builder does nothing until `build` is called"]
-pub struct PolicyBuilder<V> {
-    policy: Policy<V>,
+pub struct PolicyBuilder<V: ?Sized> {
     hold_back: Option<Duration>,
+    /// Whether stale values are served if nothing is said.
+    serves: bool,
+    policy: Policy<V>,
 }
 
-impl<V> PolicyBuilder<V> {
+impl<V: ?Sized> PolicyBuilder<V> {
     /// How long what is created under this policy is fresh, unless the builder's `expire_after` says it of the value. On a
     /// cache's own policy it is the same as the builder's `time_to_live`. Zero: stale at once. `Duration::MAX`: for ever.
     pub fn fresh(mut self, fresh: Duration) -> Self {
@@ -180,7 +220,7 @@ impl<V> PolicyBuilder<V> {
     /// The cache keeps expired entries for as long as its own policy says; a longer time in the policy of a single call
     /// is of use only as far as they are still there.
     pub fn stale(mut self, stale: Duration) -> Self {
-        self.policy.stale = stale;
+        self.policy.stale = Some(stale);
         self
     }
 
@@ -288,7 +328,7 @@ impl<V> PolicyBuilder<V> {
         }
         let only = policy.freshness == Freshness::CacheOnly;
         let wait_fresh = policy.freshness == Freshness::WaitFresh;
-        let has_stale = policy.stale > Duration::ZERO;
+        let has_stale = policy.stale.map_or(self.serves, |stale| stale > Duration::ZERO);
         let contradictions = [
             (only && policy.wait.is_some(), "wait", "freshness(CacheOnly)", "nobody is waited for"),
             (only && policy.early.is_some(), "early", "freshness(CacheOnly)", "nothing is made"),
@@ -299,7 +339,12 @@ impl<V> PolicyBuilder<V> {
                 "freshness(CacheOnly)",
                 "nobody is waited for",
             ),
-            (wait_fresh && has_stale, "stale", "freshness(WaitFresh)", "stale values are not returned"),
+            (
+                wait_fresh && policy.stale.is_some_and(|stale| stale > Duration::ZERO),
+                "stale",
+                "freshness(WaitFresh)",
+                "stale values are not returned",
+            ),
             (
                 wait_fresh && policy.soft_timeout.is_some(),
                 "soft_timeout",

@@ -1084,6 +1084,10 @@ impl Mangler {
         Self(Kind::Own(Arc::new(mangle)))
     }
 
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self.0, Kind::None)
+    }
+
     /// What the store gets in the key's place.
     #[must_use]
     pub fn mangle<'a>(&self, key: &'a str) -> Cow<'a, str> {

@@ -529,7 +529,8 @@ fn settings_that_go_together_are_accepted() {
         .should_cache(|_| true);
     let all = all.build().unwrap();
     let text = format!("{all:?}");
-    for setting in ["fresh: Some(60s)", "stale: 600s", "wait: Some(1s)", "jitter: 0.999", "AllowStale"] {
+    for setting in ["fresh: Some(60s)", "stale: Some(600s)", "wait: Some(1s)", "jitter: 0.999", "AllowStale"]
+    {
         assert!(text.contains(setting), "{text}");
     }
     let cache = Cache::<u32, u32>::builder().policy(all.clone()).build().unwrap();

@@ -1,0 +1,222 @@
+//! Blocking backends for tasks.
+#![forbid(unsafe_code)]
+
+use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Put, Stored, Takes};
+use crate::codec::Codec;
+use crate::error::Error;
+use crate::sync::Arc;
+use std::fmt;
+use std::future::ready;
+use std::time::Duration;
+
+/// A blocking backend as an [`AsyncBackend`]: each operation on a thread of the crate `blocking`'s pool, whatever the
+/// runtime. An `AsyncRegion` over a blocking backend uses it by itself.
+///
+/// # Cancel safety
+/// An operation whose future is dropped may still be done.
+///
+/// ```
+/// use dogpile::backend::{AsyncBackend, MemoryBackend, OnThreads, Put, Stored};
+///
+/// # pollster::block_on(async {
+/// let backend = OnThreads::new(MemoryBackend::new());
+/// let value = Stored::from(b"abc".as_slice());
+/// backend.set(Put::new("key", &value)).await?;
+/// assert!(backend.get("key").await?.unwrap().is_same(&value));
+/// # Ok::<(), dogpile::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct OnThreads {
+    backend: Arc<dyn Backend>,
+}
+
+impl OnThreads {
+    /// The adapter.
+    #[must_use]
+    pub fn new(backend: impl Backend + 'static) -> Self {
+        Self { backend: Arc::new(backend) }
+    }
+
+    fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&dyn Backend) -> T + Send + 'static,
+    ) -> BoxFuture<'static, T> {
+        let backend = Arc::clone(&self.backend);
+        Box::pin(blocking::unblock(move || work(&*backend)))
+    }
+}
+
+impl fmt::Debug for OnThreads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("OnThreads").field(&self.backend.name()).finish()
+    }
+}
+
+/// What a [`Put`] borrows, owned.
+struct OwnPut {
+    key: String,
+    value: Stored,
+    ttl: Option<Duration>,
+    weight: u32,
+}
+
+impl OwnPut {
+    fn of(put: Put<'_>) -> Self {
+        Self { key: put.key.to_owned(), value: put.value.clone(), ttl: put.ttl, weight: put.weight }
+    }
+
+    fn borrow(&self) -> Put<'_> {
+        Put { key: &self.key, value: &self.value, ttl: self.ttl, weight: self.weight }
+    }
+}
+
+fn own(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+fn borrowed(keys: &[String]) -> Vec<&str> {
+    keys.iter().map(String::as_str).collect()
+}
+
+impl AsyncBackend for OnThreads {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Stored>, Error>> {
+        let key = key.to_owned();
+        self.run(move |backend| backend.get(&key))
+    }
+    fn set<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<(), Error>> {
+        let put = OwnPut::of(put);
+        self.run(move |backend| backend.set(put.borrow()))
+    }
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        let key = key.to_owned();
+        self.run(move |backend| backend.delete(&key))
+    }
+    fn get_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Stored>>, Error>> {
+        let keys = own(keys);
+        self.run(move |backend| backend.get_multi(&borrowed(&keys)))
+    }
+    fn set_multi<'a>(&'a self, puts: &'a [Put<'a>]) -> BoxFuture<'a, Result<(), Error>> {
+        let puts: Vec<OwnPut> = puts.iter().map(|put| OwnPut::of(*put)).collect();
+        self.run(move |backend| backend.set_multi(&puts.iter().map(OwnPut::borrow).collect::<Vec<_>>()))
+    }
+    fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<(), Error>> {
+        let keys = own(keys);
+        self.run(move |backend| backend.delete_multi(&borrowed(&keys)))
+    }
+    fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, Error>> {
+        let key = key.to_owned();
+        self.run(move |backend| backend.expire(&key, ttl))
+    }
+    fn clear<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        let prefix = prefix.to_owned();
+        self.run(move |backend| backend.clear(&prefix))
+    }
+    fn len<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>> {
+        let prefix = prefix.to_owned();
+        self.run(move |backend| backend.len(&prefix))
+    }
+    fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
+        Some(Box::new(MutexOnThreads(Arc::from(self.backend.mutex(key)?))))
+    }
+    fn takes(&self) -> Takes {
+        self.backend.takes()
+    }
+    fn codec(&self) -> Option<Codec> {
+        self.backend.codec()
+    }
+    fn mangle(&self, key: &str) -> Option<String> {
+        self.backend.mangle(key)
+    }
+    fn mangles(&self) -> bool {
+        self.backend.mangles()
+    }
+    fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+}
+
+/// A blocking mutex for tasks.
+struct MutexOnThreads(Arc<dyn CacheMutex>);
+
+impl AsyncCacheMutex for MutexOnThreads {
+    fn acquire(&self, wait: Duration) -> BoxFuture<'_, Result<bool, Error>> {
+        let mutex = Arc::clone(&self.0);
+        Box::pin(blocking::unblock(move || mutex.acquire(wait)))
+    }
+    fn release(&self) -> BoxFuture<'_, Result<(), Error>> {
+        let mutex = Arc::clone(&self.0);
+        Box::pin(blocking::unblock(move || mutex.release()))
+    }
+    fn locked(&self) -> BoxFuture<'_, Result<bool, Error>> {
+        let mutex = Arc::clone(&self.0);
+        Box::pin(blocking::unblock(move || mutex.locked()))
+    }
+    fn lease(&self) -> Option<Duration> {
+        self.0.lease()
+    }
+}
+
+/// A backend whose operations don't block, for tasks: done when their future is made.
+struct AtOnce(Arc<dyn Backend>);
+
+impl AsyncBackend for AtOnce {
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Stored>, Error>> {
+        Box::pin(ready(self.0.get(key)))
+    }
+    fn set<'a>(&'a self, put: Put<'a>) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(ready(self.0.set(put)))
+    }
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(ready(self.0.delete(key)))
+    }
+    fn get_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<Vec<Option<Stored>>, Error>> {
+        Box::pin(ready(self.0.get_multi(keys)))
+    }
+    fn set_multi<'a>(&'a self, puts: &'a [Put<'a>]) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(ready(self.0.set_multi(puts)))
+    }
+    fn delete_multi<'a>(&'a self, keys: &'a [&'a str]) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(ready(self.0.delete_multi(keys)))
+    }
+    fn set_unless<'a>(
+        &'a self,
+        puts: &'a [Put<'a>],
+        keeps: &'a (dyn Fn(usize, Option<&Stored>) -> bool + Send + Sync),
+    ) -> BoxFuture<'a, Option<Result<Vec<bool>, Error>>> {
+        Box::pin(ready(self.0.set_unless(puts, &keeps)))
+    }
+    fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(ready(self.0.expire(key, ttl)))
+    }
+    fn clear<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(ready(self.0.clear(prefix)))
+    }
+    fn len<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<u64>, Error>> {
+        Box::pin(ready(self.0.len(prefix)))
+    }
+    fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
+        Some(Box::new(MutexOnThreads(Arc::from(self.0.mutex(key)?))))
+    }
+    fn takes(&self) -> Takes {
+        self.0.takes()
+    }
+    fn codec(&self) -> Option<Codec> {
+        self.0.codec()
+    }
+    fn mangle(&self, key: &str) -> Option<String> {
+        self.0.mangle(key)
+    }
+    fn mangles(&self) -> bool {
+        self.0.mangles()
+    }
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+}
+
+/// A blocking backend, for tasks.
+pub(crate) fn for_tasks(backend: &Arc<dyn Backend>) -> Arc<dyn AsyncBackend> {
+    let backend = Arc::clone(backend);
+    if backend.blocks() { Arc::new(OnThreads { backend }) } else { Arc::new(AtOnce(backend)) }
+}

@@ -1,0 +1,285 @@
+//! [`RegionBuilder`].
+#![forbid(unsafe_code)]
+
+use super::Region;
+use super::asynchronous::AsyncRegion;
+use super::core::{Core, OnBackendError};
+use super::counts::Counts;
+use super::invalidation::{Epochs, InvalidationStrategy, LocalInvalidation};
+use super::keys::Mangler;
+use super::registry::Registry;
+use super::slot::Slot;
+use super::turns::Turns;
+use crate::backend::{
+    AsyncBackend, AsyncProxied, AsyncProxy, Backend, MemoryBackend, Proxied, Proxy, for_tasks,
+};
+use crate::codec::Codec;
+use crate::error::{Error, ErrorKind};
+use crate::gate::RegionPolicy;
+use crate::sync::Arc;
+use crate::time::{Clock, CoarseClock};
+use std::borrow::Cow;
+use std::fmt;
+use std::num::NonZeroUsize;
+
+/// The settings of a region: [`Region::builder`].
+///
+/// Without a setting: values of this process without a limit, no expiry, the codec `postcard`.
+///
+/// ```
+/// use dogpile::backend::MemoryBackend;
+/// use dogpile::codec::Codec;
+/// use dogpile::{Region, RegionPolicy};
+/// use std::time::Duration;
+///
+/// let region = Region::builder()
+///     .name("pages")
+///     .backend(MemoryBackend::builder().max_entries(1_000).serialized(true).build()?)
+///     .codec(Codec::json())
+///     .policy(RegionPolicy::builder().fresh(Duration::from_secs(300)).build()?)
+///     .build()?;
+/// assert_eq!(*region.get_or_create("/", || String::from("<h1>hello</h1>"))?, "<h1>hello</h1>");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct RegionBuilder {
+    name: Option<Cow<'static, str>>,
+    blocking: Option<Arc<dyn Backend>>,
+    awaiting: Option<Arc<dyn AsyncBackend>>,
+    proxies: Vec<Box<dyn Proxy>>,
+    async_proxies: Vec<Box<dyn AsyncProxy>>,
+    prefix: String,
+    mangler: Option<Mangler>,
+    codec: Option<Codec>,
+    policy: RegionPolicy,
+    invalidation: Option<Arc<dyn InvalidationStrategy>>,
+    clock: Option<Arc<dyn Clock>>,
+    on_error: OnBackendError,
+    max_creations: Option<NonZeroUsize>,
+    replaces: bool,
+}
+
+impl RegionBuilder {
+    pub(super) fn new() -> Self {
+        Self {
+            name: None,
+            blocking: None,
+            awaiting: None,
+            proxies: Vec::new(),
+            async_proxies: Vec::new(),
+            prefix: String::new(),
+            mangler: None,
+            codec: None,
+            policy: RegionPolicy::default(),
+            invalidation: None,
+            clock: None,
+            on_error: OnBackendError::default(),
+            max_creations: None,
+            replaces: false,
+        }
+    }
+
+    /// Its name, for messages.
+    pub fn name(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
+    /// Where its values are. Default: a [`MemoryBackend`] without a limit.
+    pub fn backend(mut self, backend: impl Backend + 'static) -> Self {
+        self.blocking = Some(Arc::new(backend));
+        self
+    }
+
+    /// Where its values are, for tasks. Together with [`backend`](Self::backend) it must be the same store. With only a
+    /// blocking one, tasks use that, by threads if it blocks; with only this one, threads can't use the region.
+    pub fn async_backend(mut self, backend: impl AsyncBackend + 'static) -> Self {
+        self.awaiting = Some(Arc::new(backend));
+        self
+    }
+
+    /// What stands between the region and its backend. The first that is given is the outermost.
+    ///
+    /// A region with an `async_backend` needs [`wrap_async`](Self::wrap_async) for that.
+    pub fn wrap(mut self, proxy: impl Proxy + 'static) -> Self {
+        self.proxies.push(Box::new(proxy));
+        self
+    }
+
+    /// As [`wrap`](Self::wrap), for the `async_backend`.
+    pub fn wrap_async(mut self, proxy: impl AsyncProxy + 'static) -> Self {
+        self.async_proxies.push(Box::new(proxy));
+        self
+    }
+
+    /// What stands before each key in the store, mangled or not. Default: nothing.
+    ///
+    /// Regions that share a store should have one each: it is how `clear` and `len` find their entries.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.prefix = prefix.into();
+        self
+    }
+
+    /// What is made of each key before it goes to the store. Default: what the backend has.
+    pub fn mangler(mut self, mangler: Mangler) -> Self {
+        self.mangler = Some(mangler);
+        self
+    }
+
+    /// How values become bytes, where the backend wants bytes. Default: what the backend has, or postcard.
+    pub fn codec(mut self, codec: Codec) -> Self {
+        self.codec = Some(codec);
+        self
+    }
+
+    /// How long values are good, and who waits for what.
+    pub fn policy(mut self, policy: RegionPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Where invalidations are noted. Default: [`LocalInvalidation`].
+    pub fn invalidation(mut self, strategy: impl InvalidationStrategy + 'static) -> Self {
+        self.invalidation = Some(Arc::new(strategy));
+        self
+    }
+
+    /// Another clock, for tests.
+    pub fn clock(mut self, clock: impl Clock + 'static) -> Self {
+        self.clock = Some(Arc::new(clock));
+        self
+    }
+
+    /// What to do when the backend fails. Default: [`OnBackendError::Degrade`].
+    pub fn on_backend_error(mut self, on_error: OnBackendError) -> Self {
+        self.on_error = on_error;
+        self
+    }
+
+    /// At most so many creators of this region run at once, in this process. Those that creators of this region call for
+    /// don't count.
+    pub fn max_creations(mut self, most: NonZeroUsize) -> Self {
+        self.max_creations = Some(most);
+        self
+    }
+
+    /// Lets [`Region::configure`] replace an earlier configuration.
+    pub fn replace_existing_backend(mut self) -> Self {
+        self.replaces = true;
+        self
+    }
+
+    pub(super) fn replaces(&self) -> bool {
+        self.replaces
+    }
+
+    pub(super) fn named(mut self, name: Option<Cow<'static, str>>) -> Self {
+        self.name = self.name.or(name);
+        self
+    }
+
+    /// The region.
+    ///
+    /// # Errors
+    /// If settings contradict each other; the message names them.
+    pub fn build(self) -> Result<Region, Error> {
+        Ok(Region::of(Slot::of(Arc::new(self.core(false)?))))
+    }
+
+    /// The region, for tasks.
+    ///
+    /// # Errors
+    /// As [`build`](Self::build).
+    pub fn build_async(self) -> Result<AsyncRegion, Error> {
+        Ok(AsyncRegion::of(Slot::of(Arc::new(self.core(true)?))))
+    }
+
+    pub(super) fn core(self, is_for_tasks: bool) -> Result<Core, Error> {
+        let wrong = |detail: &'static str| Err(Error::new(ErrorKind::Config, "region").detail(detail));
+        if !is_for_tasks && self.blocking.is_none() && self.awaiting.is_some() {
+            return wrong("its only backend is for tasks: give it a blocking one, or use build_async");
+        }
+        if !self.async_proxies.is_empty() && self.awaiting.is_none() {
+            return wrong("wrap_async needs an async_backend: a blocking one is wrapped by wrap");
+        }
+        if !self.proxies.is_empty() && self.blocking.is_none() && self.awaiting.is_some() {
+            return wrong("wrap needs a blocking backend: an async one is wrapped by wrap_async");
+        }
+        let blocking = match (self.blocking, &self.awaiting) {
+            (None, None) => Some(Arc::new(MemoryBackend::new()) as Arc<dyn Backend>),
+            (blocking, _) => blocking,
+        };
+        let own_awaiting = self.awaiting.clone();
+        let actual_awaiting = own_awaiting
+            .clone()
+            .or_else(|| blocking.as_ref().map(for_tasks))
+            .expect("there is one of them at least");
+        let actual = (blocking.clone(), actual_awaiting);
+        let wrapped = blocking.map(|backend| {
+            self.proxies
+                .into_iter()
+                .rev()
+                .fold(backend, |next, proxy| Arc::new(Proxied { proxy, next }) as Arc<dyn Backend>)
+        });
+        let awaiting =
+            match own_awaiting {
+                Some(backend) => self.async_proxies.into_iter().rev().fold(backend, |next, proxy| {
+                    Arc::new(AsyncProxied { proxy, next }) as Arc<dyn AsyncBackend>
+                }),
+                None => wrapped.as_ref().map(for_tasks).expect("there is one of them at least"),
+            };
+        let takes = wrapped.as_ref().map_or_else(|| awaiting.takes(), |backend| backend.takes());
+        if awaiting.takes() != takes {
+            return wrong("its two backends take different things: they must be the same store");
+        }
+        let mangler = match self.mangler {
+            Some(mangler) => Some(mangler).filter(|mangler| !mangler.is_none()),
+            None => {
+                let backend = Arc::clone(&awaiting);
+                // Asked once whether it does anything at all.
+                backend.mangles().then(|| {
+                    Mangler::from_fn(move |key| backend.mangle(key).unwrap_or_else(|| key.to_owned()))
+                })
+            }
+        };
+        let clock = self.clock.unwrap_or_else(|| Arc::new(CoarseClock));
+        Ok(Core {
+            name: self.name,
+            prefix: self.prefix.into(),
+            mangler,
+            codec: self.codec.or_else(|| awaiting.codec()).unwrap_or_default(),
+            policy: self.policy,
+            blocking: wrapped,
+            awaiting,
+            actual,
+            takes,
+            invalidation: self.invalidation.unwrap_or_else(|| Arc::new(LocalInvalidation::new())),
+            epochs: Epochs::default(),
+            registry: Arc::new(Registry::new()),
+            grain: clock.grain(),
+            clock,
+            on_error: self.on_error,
+            turns: self.max_creations.map(|most| Turns::new(most.get())),
+            counts: Counts::new(),
+        })
+    }
+}
+
+impl fmt::Debug for RegionBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let backend = match (&self.blocking, &self.awaiting) {
+            (Some(backend), _) => backend.name(),
+            (None, Some(backend)) => backend.name(),
+            (None, None) => "memory",
+        };
+        f.debug_struct("RegionBuilder")
+            .field("name", &self.name)
+            .field("backend", &backend)
+            .field("prefix", &self.prefix)
+            .field("codec", &self.codec)
+            .field("policy", &self.policy)
+            .field("on_backend_error", &self.on_error)
+            .field("max_creations", &self.max_creations)
+            .finish_non_exhaustive()
+    }
+}

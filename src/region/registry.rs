@@ -1,0 +1,214 @@
+//! Who makes which key now, by key: gates that are there only while somebody needs them.
+//!
+//! A key has a state from when somebody finds its value missing or out of date until the last of them is gone, or what is to
+//! be remembered of the past (a failure, for a time) is over. Values that are fresh cost nothing here.
+//!
+//! # Invariants
+//! - **K1, one state a key.** States are found, made and let go under their shard's lock; one is let go only when nobody
+//!   else holds it.
+//! - **K2, landings are seen.** Whoever publishes, remembers a failure, or writes by a call bumps the shard's count before
+//!   the flag is free. A caller that reads the count, then the store, and then wins the flag looks again if the count has
+//!   changed: somebody may have made the value in between. Other keys of the shard only cause a look too many.
+//! - **K3, writes win.** A call that sets or deletes bumps the key's version before and after it writes, if the key has a
+//!   state. A leader writes only if the version is what it was when it looked.
+//!
+//! # Orderings
+//! `BUMP` (of the shard's count) pairs with `EPOCH` (load before the store is read). Versions are bumped and read under the
+//! store's own step, or under the stripe's lock; `SeqCst` since they are compared with what the store shows.
+//!
+//! # Cost
+//! A hit: the key's hash and one load, for the methods that create. A look at a value that is not fresh: a short lock.
+#![forbid(unsafe_code)]
+
+use super::item::Item;
+use crate::backend::Stored;
+use crate::gate::{Age, Flights, Outcome, Past};
+use crate::hash::RandomState;
+use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::time::Instant;
+use std::collections::HashMap;
+use std::hash::BuildHasher;
+
+const EPOCH: Ordering = Ordering::Acquire;
+const BUMP: Ordering = Ordering::Release;
+
+/// A power of two.
+const SHARDS: usize = 64;
+
+#[derive(Default)]
+struct Shard {
+    /// How often values were made or written, here.
+    landings: AtomicU64,
+    keys: Mutex<HashMap<Box<str>, Arc<KeyState>>>,
+}
+
+/// What is known of one key.
+pub(crate) struct KeyState {
+    pub(crate) past: Past,
+    /// How often it was written by a call.
+    version: AtomicU64,
+}
+
+/// All keys of one region.
+pub(crate) struct Registry {
+    hasher: RandomState,
+    shards: Box<[Shard]>,
+    pub(crate) flights: Flights<Arc<Item>>,
+    /// For stores that have no conditional write of their own: who writes a key, by stripes.
+    stripes: Box<[async_lock::Mutex<()>]>,
+}
+
+/// Somebody's interest in a key.
+pub(crate) struct Claim {
+    registry: Arc<Registry>,
+    key: Box<str>,
+    shard: usize,
+    state: Arc<KeyState>,
+}
+
+/// What a caller saw when it looked.
+pub(crate) struct Seen {
+    pub(crate) claim: Claim,
+    /// The shard's count, read before the store was.
+    landings: u64,
+    version: u64,
+    pub(crate) stored: Option<Stored>,
+    pub(crate) item: Option<Arc<Item>>,
+    pub(crate) age: Age,
+}
+
+impl Registry {
+    pub(crate) fn new() -> Self {
+        Self {
+            hasher: RandomState::new(),
+            shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            flights: Flights::new(SHARDS),
+            stripes: (0..SHARDS).map(|_| async_lock::Mutex::new(())).collect(),
+        }
+    }
+
+    #[inline]
+    fn shard(&self, key: &str) -> usize {
+        self.hasher.hash_one(key) as usize & (SHARDS - 1)
+    }
+
+    /// To be asked before the store is read (K2).
+    #[inline]
+    pub(crate) fn landings(&self, key: &str) -> u64 {
+        self.shards[self.shard(key)].landings.load(EPOCH)
+    }
+
+    /// The stripes of many keys, each once, in an order that is the same for all.
+    pub(crate) fn stripes_of<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<&async_lock::Mutex<()>> {
+        let mut shards: Vec<usize> = keys.map(|key| self.shard(key)).collect();
+        shards.sort_unstable();
+        shards.dedup();
+        shards.into_iter().map(|i| &self.stripes[i]).collect()
+    }
+
+    /// The state of a key, made if there is none (K1).
+    pub(crate) fn enter(self: &Arc<Self>, key: &str, now: Instant) -> Claim {
+        let shard = self.shard(key);
+        let mut gone = Vec::new();
+        let state =
+            {
+                let mut keys = lock(&self.shards[shard].keys);
+                match keys.get(key) {
+                    Some(state) => Arc::clone(state),
+                    None => {
+                        // Failures that nobody asked for again are forgotten each time that their number has doubled.
+                        if keys.len() >= 32 && keys.len().is_power_of_two() {
+                            gone.extend(keys.extract_if(|_, state| {
+                                Arc::strong_count(state) == 1 && state.past.is_over(now)
+                            }));
+                        }
+                        let state = Arc::new(KeyState { past: Past::new(), version: AtomicU64::new(0) });
+                        keys.insert(key.into(), Arc::clone(&state));
+                        state
+                    }
+                }
+            };
+        drop(gone);
+        Claim { registry: Arc::clone(self), key: key.into(), shard, state }
+    }
+
+    /// The state of a key, if it has one.
+    pub(crate) fn find(&self, key: &str) -> Option<Arc<KeyState>> {
+        lock(&self.shards[self.shard(key)].keys).get(key).map(Arc::clone)
+    }
+
+    /// A call is about to write the key, or has written it (K3).
+    pub(crate) fn bump(&self, key: &str) -> Option<Arc<KeyState>> {
+        let shard = &self.shards[self.shard(key)];
+        let keys = lock(&shard.keys);
+        let state = keys.get(key).map(Arc::clone);
+        if let Some(state) = &state {
+            state.version.fetch_add(1, Ordering::SeqCst);
+        }
+        shard.landings.fetch_add(1, BUMP);
+        state
+    }
+
+    /// A call has put `item` in: who waits for a creation of the key has it at once.
+    pub(crate) fn overtake(&self, state: &KeyState, item: &Arc<Item>) {
+        if state.past.is_busy() {
+            self.flights.overtake(state.past.flag(), || Outcome::Value(Arc::clone(item)));
+        }
+    }
+
+    /// How many keys have a state.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| lock(&shard.keys).len()).sum()
+    }
+}
+
+impl Claim {
+    pub(crate) fn state(&self) -> &KeyState {
+        &self.state
+    }
+
+    /// Publishes that the value was made, or its failure remembered (K2).
+    pub(crate) fn landed(&self) {
+        self.registry.shards[self.shard].landings.fetch_add(1, BUMP);
+    }
+
+    pub(crate) fn see(
+        self,
+        landings: u64,
+        stored: Option<Stored>,
+        item: Option<Arc<Item>>,
+        age: Age,
+    ) -> Arc<Seen> {
+        let version = self.state.version.load(Ordering::SeqCst);
+        Arc::new(Seen { claim: self, landings, version, stored, item, age })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        let gone = {
+            let mut keys = lock(&self.registry.shards[self.shard].keys);
+            // Its map's, and this one: nobody else can get at it but under this lock (K1).
+            let is_last = Arc::strong_count(&self.state) == 2;
+            if is_last && self.state.past.is_over(Instant::default()) { keys.remove(&self.key) } else { None }
+        };
+        drop(gone);
+    }
+}
+
+impl Seen {
+    pub(crate) fn state(&self) -> &KeyState {
+        self.claim.state()
+    }
+
+    /// Whether nothing was made or written since the look began, as far as the shard can tell (K2).
+    pub(crate) fn is_current(&self) -> bool {
+        self.claim.registry.shards[self.claim.shard].landings.load(EPOCH) == self.landings
+    }
+
+    /// Whether no call has written the key since the look (K3).
+    pub(crate) fn is_newest(&self) -> bool {
+        self.state().version.load(Ordering::SeqCst) == self.version
+    }
+}

@@ -1,0 +1,36 @@
+//! What only the inside can tell.
+
+use super::*;
+use crate::time::ManualClock;
+
+fn core(region: &Region) -> Arc<super::core::Core> {
+    Arc::clone(&*region.slot.core().unwrap())
+}
+
+#[test]
+fn k1_keys_have_a_state_only_while_somebody_needs_it() {
+    let region = Region::in_memory();
+    for i in 0..1_000 {
+        let key = i.to_string();
+        let during = region.get_or_create(&key, || core(&region).registry.len() as u64).unwrap();
+        assert_eq!(*during, 1, "the one that is being made");
+    }
+    assert_eq!(core(&region).registry.len(), 0);
+    region.try_get_or_create("bad", || Err::<u32, _>("no")).unwrap_err();
+    assert_eq!(core(&region).registry.len(), 0, "a failure that is not remembered");
+}
+
+#[test]
+fn k1_remembered_failures_are_forgotten_in_time() {
+    let clock = ManualClock::new();
+    let policy = RegionPolicy::builder().error_ttl(Duration::from_secs(1)).build().unwrap();
+    let region = Region::builder().clock(clock.clone()).policy(policy).build().unwrap();
+    for i in 0..20_000 {
+        region.try_get_or_create(&format!("bad {i}"), || Err::<u32, _>("no")).unwrap_err();
+        clock.advance(Duration::from_millis(1));
+    }
+    // A second's failures are a thousand; each of 64 shards forgets when it has doubled from 32.
+    let left = core(&region).registry.len();
+    assert!(left < 64 * 129, "{left} are remembered");
+    assert!(left >= 1_000, "{left}: the last second's are among them");
+}
