@@ -136,11 +136,14 @@ impl Here {
 
 impl Spot {
     /// For how long after its time a value is served.
-    fn stale(&self) -> Duration {
-        match (self.policy.stale, self.policy.freshness) {
-            (Some(stale), _) => stale,
+    fn stale(&self, item: Option<&Item>) -> Duration {
+        let ends_by_itself = || self.call.is_none() && item.is_some_and(|item| item.meta.ttl.is_some());
+        match self.policy.stale {
+            Some(stale) => stale,
+            // A time to live of its own is the end, if nothing is said about what comes after.
+            None if ends_by_itself() => Duration::ZERO,
             // As long as it is stored.
-            (None, _) => Duration::MAX,
+            None => Duration::MAX,
         }
     }
 
@@ -186,7 +189,8 @@ impl Spot {
         *lock_plain(&self.seen) = Some(Arc::clone(&seen));
         let made = found.item.as_ref().map_or(now, |item| item.born);
         let cost = found.item.as_ref().and_then(|item| item.meta.cost);
-        let verdict = seen.state().past.judge(found.age, made, self.stale(), cost, &self.policy, now);
+        let stale = self.stale(found.item.as_deref());
+        let verdict = seen.state().past.judge(found.age, made, stale, cost, &self.policy, now);
         match (verdict, found.item) {
             (Verdict::Fresh, Some(item)) if !self.force => Look::Fresh(item),
             (Verdict::Fresh, _) => {
@@ -250,7 +254,7 @@ impl Spot {
             Face::Tasks => self.core.awaiting.mutex(&self.key).map(StoreLock::Task),
         };
         let Some(lock) = lock else { return Ok(Locked::nothing()) };
-        let usable = seen.item.as_ref().filter(|_| !self.force && self.serves(seen.age));
+        let usable = seen.item.as_ref().filter(|item| !self.force && self.serves(seen.age, item));
         let at_once = match lock.acquire(Duration::ZERO).await {
             Ok(is_held) => is_held,
             // The lock of this process will do.
@@ -282,11 +286,13 @@ impl Spot {
         }
     }
 
-    fn serves(&self, age: Age) -> bool {
+    fn serves(&self, age: Age, item: &Item) -> bool {
         match age {
             Age::Missing => false,
             Age::Fresh { .. } => true,
-            Age::Late(late) => self.policy.freshness == Freshness::AllowStale && late < self.stale(),
+            Age::Late(late) => {
+                self.policy.freshness == Freshness::AllowStale && late < self.stale(Some(item))
+            }
         }
     }
 
@@ -295,7 +301,6 @@ impl Spot {
         self: Arc<Self>,
         creation: impl Future<Output = Result<T, E>>,
     ) -> Result<Arc<Item>, Fail<E>> {
-        let core = &*self.core;
         let seen = self.seen();
         let locked = match self.lock_store(&seen).await {
             Ok(locked) => locked,
@@ -303,14 +308,23 @@ impl Spot {
             Err(Taken::TimedOut) => return Err(Fail::TimedOut),
             Err(Taken::Error(error)) => return Err(Fail::Backend(error)),
         };
+        let made = self.make_locked::<T, E>(&seen, creation).await;
+        locked.release().await;
+        made
+    }
+
+    async fn make_locked<T: Storable, E>(
+        &self,
+        seen: &Seen,
+        creation: impl Future<Output = Result<T, E>>,
+    ) -> Result<Arc<Item>, Fail<E>> {
         let (value, epoch, took) = self.run(creation).await.map_err(Fail::creator)?;
         let made = Made { policy: &self.policy, ttl: None, cost: Some(took), tags: &self.tags };
         let keeps = self.policy.should_cache(&value);
-        let item = core.item(Arc::new(value), epoch, made);
+        let item = self.core.item(Arc::new(value), epoch, made);
         if keeps {
-            self.write::<T>(&seen, &item).await.map_err(Fail::Backend)?;
+            self.write::<T>(seen, &item).await.map_err(Fail::Backend)?;
         }
-        locked.release().await;
         Ok(item)
     }
 
@@ -339,8 +353,6 @@ impl Spot {
         spots: &[Here],
         creation: impl Future<Output = Result<Vec<T>, E>>,
     ) -> Result<Vec<Arc<Item>>, Fail<E>> {
-        let Some(Here(first)) = spots.first() else { return Ok(Vec::new()) };
-        let core = &*first.core;
         let seen: Vec<Arc<Seen>> = spots.iter().map(|spot| spot.0.seen()).collect();
         // In the order of the keys, so that batches of several processes don't wait for each other.
         let mut order: Vec<usize> = (0..spots.len()).collect();
@@ -355,6 +367,20 @@ impl Spot {
                 Err(Taken::Error(error)) => return Err(Fail::Backend(error)),
             }
         }
+        let made = Self::make_all::<T, E>(spots, &seen, creation).await;
+        for lock in locks {
+            lock.release().await;
+        }
+        made
+    }
+
+    async fn make_all<T: Storable, E>(
+        spots: &[Here],
+        seen: &[Arc<Seen>],
+        creation: impl Future<Output = Result<Vec<T>, E>>,
+    ) -> Result<Vec<Arc<Item>>, Fail<E>> {
+        let first = &*spots[0].0;
+        let core = &*first.core;
         let (values, epoch, took) = first.run(creation).await.map_err(Fail::creator)?;
         if values.len() != spots.len() {
             // The gate tells the caller; nothing is stored.
@@ -386,10 +412,6 @@ impl Spot {
             .collect();
         if let Err(error) = core.publish(first.face, &written).await {
             core.degrade(error, ()).map_err(Fail::Backend)?;
-        }
-        drop(written);
-        for lock in locks {
-            lock.release().await;
         }
         Ok(items)
     }
