@@ -67,11 +67,22 @@ impl<'c> Call<'c> {
     }
 
     /// What was read, if it is a hit.
+    #[inline]
     fn hit<T: Storable>(&self, read: &Read) -> Option<Arc<T>> {
         if self.how.force || self.policy().early.is_some() {
             return None;
         }
-        let call = self.wanted().call;
+        let call = self.how.policy.and_then(|policy| policy.fresh);
+        match read.stored.as_ref().and_then(|stored| self.core.fresh_object(stored, call)) {
+            Some(hit) => Some(hit),
+            None => self.further_hit(read, call),
+        }
+    }
+
+    /// What has to be decoded, or looked at closely.
+    #[inline(never)]
+    fn further_hit<T: Storable>(&self, read: &Read, call: Option<Duration>) -> Option<Arc<T>> {
+        read.stored.as_ref()?;
         let Found { item, age: Age::Fresh { .. }, .. } =
             self.core.assess(&self.key, read.stored.as_ref(), Core::open::<T>, call)
         else {

@@ -110,16 +110,23 @@ impl Core {
     }
 
     fn threads(&self) -> Result<&Arc<dyn Backend>, Error> {
-        self.blocking.as_ref().ok_or_else(|| {
-            Error::new(ErrorKind::Unsupported, self.operation("blocking call"))
-                .detail("its backend is for tasks only: use an AsyncRegion")
-        })
+        self.blocking.as_ref().ok_or_else(|| self.for_tasks_only())
+    }
+
+    #[cold]
+    fn for_tasks_only(&self) -> Error {
+        Error::new(ErrorKind::Unsupported, self.operation("blocking call"))
+            .detail("its backend is for tasks only: use an AsyncRegion")
     }
 
     // ---- the store, by face
 
+    #[inline]
     pub(crate) fn get_now(&self, key: &str) -> Result<Option<Stored>, Error> {
-        self.threads()?.get(key)
+        match &self.blocking {
+            Some(backend) => backend.get(key),
+            None => Err(self.for_tasks_only()),
+        }
     }
 
     pub(crate) async fn get(&self, face: Face, key: &str) -> Result<Option<Stored>, Error> {
@@ -220,6 +227,27 @@ impl Core {
             }
             None => now,
         }
+    }
+
+    /// The value of an object that is fresh beyond doubt: what nearly every hit is.
+    #[inline]
+    pub(crate) fn fresh_object<T: Storable>(
+        &self,
+        stored: &Stored,
+        call: Option<Duration>,
+    ) -> Option<Arc<T>> {
+        let Stored::Object(object) = stored else { return None };
+        let item = object.downcast_ref::<Item>()?;
+        if item.meta.epoch? <= self.invalidation.newest() {
+            return None;
+        }
+        let is_late = |life| matches!(item.age(Some(life), self.clock.now(), self.grain), Age::Late(_));
+        if item.life(call, self.policy.fresh).is_some_and(is_late) {
+            return None;
+        }
+        let value = item.value()?;
+        self.counts.count(Count::Hit);
+        Some(value)
     }
 
     /// What an item is now. `call`: how long it is fresh, if the call says so.

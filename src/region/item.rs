@@ -28,6 +28,7 @@ impl Item {
     }
 
     /// How long it is fresh: as the call says, or as it says itself, or as the region does.
+    #[inline]
     pub(crate) fn life(&self, call: Option<Duration>, region: Option<Duration>) -> Option<Duration> {
         // Of a time without end no part can be cut off.
         let life = call.or(self.meta.ttl).or(region).filter(|life| *life != Duration::MAX)?;

@@ -237,7 +237,7 @@ impl Region {
     /// As `get`.
     #[inline]
     pub fn get_with<T: Storable>(&self, key: &str, options: GetOptions) -> Result<Option<Arc<T>>, Error> {
-        Ok(self.slot.core()?.find_now(key, options)?.map(|(_, value)| value))
+        self.slot.core()?.value_now(key, options)
     }
 
     /// As [`get`](Self::get), with what is known of the value.

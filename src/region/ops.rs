@@ -52,17 +52,45 @@ impl Core {
     }
 
     /// What a thread reads: the path of a hit.
+    #[inline]
+    pub(crate) fn value_now<T: Storable>(
+        &self,
+        key: &str,
+        options: GetOptions,
+    ) -> Result<Option<Arc<T>>, Error> {
+        let key = self.key(key);
+        let read = self.get_now(&key);
+        if let Ok(Some(stored)) = &read
+            && let Some(value) = self.fresh_object(stored, options.fresh)
+        {
+            return Ok(Some(value));
+        }
+        Ok(self.found_now(&key, read, options)?.map(|(_, value)| value))
+    }
+
+    #[inline(never)]
+    fn found_now<T: Storable>(
+        &self,
+        key: &str,
+        read: Result<Option<Stored>, Error>,
+        options: GetOptions,
+    ) -> Result<Option<(Arc<Item>, Arc<T>)>, Error> {
+        let stored = match read {
+            Ok(stored) => stored,
+            Err(error) => self.degrade(error, None)?,
+        };
+        Ok(self.read_result(key, stored.as_ref(), options))
+    }
+
+    /// The same, with what is known of it.
     pub(crate) fn find_now<T: Storable>(
         &self,
         key: &str,
         options: GetOptions,
     ) -> Result<Option<(Arc<Item>, Arc<T>)>, Error> {
         let key = self.key(key);
-        let stored = match self.get_now(&key) {
-            Ok(stored) => stored,
-            Err(error) => self.degrade(error, None)?,
-        };
-        Ok(self.read_result(&key, stored.as_ref(), options))
+        let read = self.get_now(&key);
+        self.found_now(&key, read, options)
     }
 
     pub(crate) async fn find<T: Storable>(

@@ -71,6 +71,9 @@ pub(super) const LOOPS: &[Loop] = &[
     Loop { subject: "dogpile", operation: "get_in", run: get_in },
     Loop { subject: "dogpile", operation: "get_multi", run: get_multi },
     Loop { subject: "dogpile", operation: "get_handle", run: get_handle },
+    Loop { subject: "dogpile", operation: "get_handle_text", run: get_handle_text },
+    Loop { subject: "dogpile", operation: "region_get", run: region_get },
+    Loop { subject: "dogpile", operation: "region_get_or_create", run: region_get_or_create },
     Loop { subject: "dogpile", operation: "get_or_create", run: get_or_create::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "replace", run: replace::<Dogpile<u64>> },
     Loop { subject: "dogpile", operation: "insert", run: insert::<Dogpile<u64>> },
@@ -321,6 +324,45 @@ fn get_multi(variant: Variant) {
 
 fn get_handle(variant: Variant) {
     hits::<Dogpile<u64>>(variant, |subject, key| subject.cache().get_handle(&key).map(|value| *value));
+}
+
+/// Text keys, as regions have them.
+fn names() -> Vec<String> {
+    (0..ENTRIES).map(|index| format!("entry number {index:04}")).collect()
+}
+
+/// Hits of text keys, by the number of the key.
+fn text_hits(variant: Variant, get: impl Fn(&str) -> Option<u64>) {
+    let names = names();
+    let keys: Vec<u64> = (0..ITERATIONS as u64).map(|i| i * 7_919 % ENTRIES).collect();
+    let tally = drive(variant, &keys, |key| get(&names[key as usize]));
+    assert_eq!(tally.hits, ITERATIONS as u64);
+}
+
+fn get_handle_text(variant: Variant) {
+    let cache = dogpile::Cache::<String, u64>::unbounded();
+    names().into_iter().zip(0..).for_each(|(name, value)| drop(cache.insert(name, value)));
+    text_hits(variant, |name| cache.get_handle(name).map(|value| *value));
+}
+
+fn warm_region() -> dogpile::Region {
+    let region = dogpile::Region::in_memory();
+    for (name, value) in names().iter().zip(0_u64..) {
+        region.set(name, value).expect("memory takes all");
+    }
+    region
+}
+
+fn region_get(variant: Variant) {
+    let region = warm_region();
+    text_hits(variant, |name| region.get::<u64>(name).expect("memory does not fail").map(|value| *value));
+}
+
+/// A hit, by the call that would make the value if there were none.
+fn region_get_or_create(variant: Variant) {
+    let region = warm_region();
+    let made = |name: &str| region.get_or_create(name, || unreachable!("every key is there"));
+    text_hits(variant, |name| Some(*made(name).expect("memory does not fail")));
 }
 
 /// A hit, by the call that would make the value if there were none.

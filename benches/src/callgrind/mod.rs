@@ -409,6 +409,9 @@ fn write(ours: &[&Count]) -> Result<ExitCode, String> {
 /// How many instructions more than `get` a hit of `get_or_create` may take.
 const MOST_FOR_CREATING: f64 = 8.0;
 
+/// How many times the instructions of `Cache::get_handle`, with the same keys, a region's hit may take.
+const MOST_FOR_REGIONS: f64 = 3.0;
+
 /// Compares with the limits. Only `--check` makes a difference fatal.
 fn compare(ours: &[&Count], is_fatal: bool) -> Result<ExitCode, String> {
     let text = fs::read_to_string(expected::PATH).map_err(|error| format!("{}: {error}", expected::PATH))?;
@@ -440,6 +443,16 @@ fn compare(ours: &[&Count], is_fatal: bool) -> Result<ExitCode, String> {
             "get_or_create takes {more:.1} instructions more than get on a hit (at most {MOST_FOR_CREATING})"
         );
         exceeded |= more > MOST_FOR_CREATING;
+    }
+    // So does a region around a cache, against the cache with the same keys.
+    for region in ["region_get", "region_get_or_create"] {
+        if let (Some(handle), Some(region_hit)) = (of("get_handle_text"), of(region)) {
+            let times = region_hit / handle;
+            println!(
+                "{region} takes {times:.2} times the instructions of get_handle (at most {MOST_FOR_REGIONS})"
+            );
+            exceeded |= times > MOST_FOR_REGIONS;
+        }
     }
     if !exceeded {
         println!("all within {}", expected::PATH);
