@@ -7,12 +7,15 @@
 #![forbid(unsafe_code)]
 
 mod adapted;
+mod arguments;
 mod memory;
 mod null;
 mod proxy;
 
 pub use adapted::OnThreads;
 pub(crate) use adapted::for_tasks;
+pub(crate) use arguments::{A_TIME, duration_text, shown};
+pub use arguments::{Address, Arguments, Setting};
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};

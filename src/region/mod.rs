@@ -21,6 +21,7 @@
 mod asynchronous;
 mod builder;
 mod call;
+mod config;
 mod core;
 mod counts;
 mod explain;
@@ -38,6 +39,7 @@ mod turns;
 
 pub use asynchronous::{AsyncRegion, AsyncRegionWith};
 pub use builder::RegionBuilder;
+pub use config::{ManglerConfig, RegionConfig};
 pub use core::OnBackendError;
 pub use counts::RegionStats;
 pub use explain::{KeyState, RegionExplanation};
