@@ -51,7 +51,7 @@ fn a_url_has_the_regions_settings_and_the_backends() {
     assert_eq!(config.early, Some(Early::XFetch { beta: 1.0 }));
     assert_eq!(config.max_creations.unwrap().get(), 8);
     assert_eq!(config.prefix.as_deref(), Some("app:"));
-    assert_eq!(config.codec.as_deref(), Some("json+zstd"));
+    assert_eq!(config.codec.as_deref(), Some("json+zstd://"));
     assert_eq!(config.mangler, Some(ManglerConfig::Length(200)));
     assert_eq!(config.on_backend_error, Some(OnBackendError::Fail));
     assert!(config.replace_existing_backend);
@@ -223,6 +223,8 @@ fn malformed_settings_are_named() {
         ("on_backend_error", "panic", "expected degrade or fail"),
         ("replace_existing_backend", "yes", "expected true or false"),
         ("codec", "json zstd", "there is a blank in it: in a URL's query a + is a blank, write %2B"),
+        ("codec", "yaml", "malformed"),
+        ("codec", "json?level=3", "malformed"),
         ("arguments", "max_entries", "expected a map, or names as `arguments.max_entries`"),
         ("arguments.", "1", "unknown"),
         ("backend", "", "empty"),
@@ -281,6 +283,18 @@ fn malformed_urls_name_the_part() {
         let error = detail(&RegionConfig::from_url(text).unwrap_err());
         assert!(error.starts_with(expected), "{text}: {error}");
     }
+}
+
+#[test]
+fn a_codec_is_a_name_or_a_url() {
+    let codec = |text: &str| map(&[("backend", "memory"), ("codec", text)]).unwrap().codec.unwrap();
+    assert_eq!(codec("json"), "json://");
+    assert_eq!(codec("json+zstd?compression-level=3"), "json+zstd://?compression-level=3");
+    assert_eq!(codec("json+zstd://?compression-level=3"), "json+zstd://?compression-level=3");
+    let nested =
+        url("memory://?codec=json%2Bzstd%3A%2F%2F%3Fcompression-level%3D3%26threshold%3D1KiB&stale=1");
+    assert_eq!(nested.codec.as_deref(), Some("json+zstd://?compression-level=3&threshold=1KiB"));
+    assert_eq!(nested.stale, Some(SECOND));
 }
 
 #[test]

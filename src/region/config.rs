@@ -10,6 +10,7 @@
 
 use super::{Mangler, OnBackendError};
 use crate::backend::{A_TIME, Address, Arguments, Setting, duration_text, shown};
+use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
 use crate::gate::Early;
 use serde::de::{self, Deserialize, Deserializer, MapAccess, Visitor};
@@ -110,7 +111,7 @@ pub struct RegionConfig {
     pub max_creations: Option<NonZeroUsize>,
     /// What stands before each key in the store.
     pub prefix: Option<String>,
-    /// The codec, by URL.
+    /// The codec, by URL. A name becomes one: `json` is `json://`.
     pub codec: Option<String>,
     /// What is made of each key.
     pub mangler: Option<ManglerConfig>,
@@ -355,6 +356,9 @@ impl<'a> Reading<'a> {
                         self.bad(name, "there is a blank in it: in a URL's query a + is a blank, write %2B")
                     );
                 }
+                let codec = codec_url(codec);
+                let _: Codec =
+                    Codec::from_url(&codec).map_err(|error| self.bad(name, "malformed").because(error))?;
                 self.config.codec = Some(codec);
             }
             "mangler" => {
@@ -389,6 +393,17 @@ impl<'a> Reading<'a> {
         value
             .as_duration()
             .ok_or_else(|| self.expected(name, format_args!("{A_TIME}, or -1 for ever").to_string().as_str()))
+    }
+}
+
+/// A codec's name is a URL without parameters.
+fn codec_url(codec: String) -> String {
+    if codec.contains("://") {
+        return codec;
+    }
+    match codec.split_once('?') {
+        Some((name, query)) => format!("{name}://?{query}"),
+        None => codec + "://",
     }
 }
 
