@@ -272,6 +272,11 @@ fn malformed_urls_name_the_part() {
         ("memory://#fragment", "`url`: there is a fragment"),
         ("memory://?a b=1", "`url`: there is a blank, a line end"),
         ("mem\nory://", "`url`: there is a blank, a line end"),
+        ("redis://u:1/word@host", "`url`: there is an @ behind the host"),
+        (
+            "redis://u:1?word@host",
+            "`url`: the name of a parameter in the query is empty, or has a malformed %, or an @",
+        ),
         ("memory://?backend=null", "`backend`: this is of maps"),
         ("memory://?arguments=1", "`arguments`: this is of maps"),
         (
@@ -390,6 +395,12 @@ fn secrets_are_not_shown() {
         "redis://hunter2:hunter2@h?stale=hunter2",
         "redis://hunter2:hunter2@h?mangler=hunter2",
         "redis://hunter2:hunter2@h#hunter2",
+        // Passwords that should have been escaped.
+        "redis://u:12/hunter2@h",
+        "redis://u:12?hunter2@h",
+        "redis://u:12?hunter2@h=1",
+        "redis://u:12#hunter2@h",
+        "redis://u:hunter2/x@h",
         "hunter2/hunter2",
         ":hunter2",
         "1hunter2:x",

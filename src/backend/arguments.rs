@@ -96,6 +96,13 @@ impl Address {
         if !url[..url::Position::BeforeUsername].ends_with("://") {
             return Err(bad(setting, "after the scheme stands no ://"));
         }
+        // It ends a user name and password that had a / or ? in them: the rest would be taken for a path, and shown.
+        if url.path().contains('@') {
+            return Err(bad(
+                setting,
+                "there is an @ behind the host: write %40, and in a password %2F for a / and %3F for a ?",
+            ));
+        }
         if url.fragment().is_some() {
             return Err(bad(setting, "there is a fragment: write %23 for a #"));
         }
@@ -171,9 +178,13 @@ fn pairs(setting: &str, query: &str) -> Result<Vec<(String, String)>, Error> {
     let mut pairs: Vec<(String, String)> = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name, true).filter(|name| !name.is_empty());
+        // With an @ it may be half a password, too.
+        let name = decoded(name, true).filter(|name| !name.is_empty() && !name.contains('@'));
         let Some(name) = name else {
-            return Err(bad(setting, "the name of a parameter in the query is empty, or has a malformed %"));
+            return Err(bad(
+                setting,
+                "the name of a parameter in the query is empty, or has a malformed %, or an @",
+            ));
         };
         let Some(value) = decoded(value, true) else {
             let detail =
