@@ -11,6 +11,7 @@ mod arguments;
 mod memory;
 mod null;
 mod proxy;
+mod schemes;
 
 pub use adapted::OnThreads;
 pub(crate) use adapted::for_tasks;
@@ -20,6 +21,7 @@ pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
 pub use proxy::{AsyncProxy, Proxy};
+pub use schemes::{Schemes, Store};
 
 use crate::codec::Codec;
 use crate::error::Error;
