@@ -3,6 +3,7 @@
 
 use super::Region;
 use super::asynchronous::AsyncRegion;
+use super::config::{ManglerConfig, RegionConfig};
 use super::core::{Core, OnBackendError};
 use super::counts::Counts;
 use super::invalidation::{Epochs, InvalidationStrategy, LocalInvalidation};
@@ -11,7 +12,7 @@ use super::registry::Registry;
 use super::slot::Slot;
 use super::turns::Turns;
 use crate::backend::{
-    AsyncBackend, AsyncProxied, AsyncProxy, Backend, MemoryBackend, Proxied, Proxy, for_tasks,
+    AsyncBackend, AsyncProxied, AsyncProxy, Backend, MemoryBackend, Proxied, Proxy, Schemes, for_tasks,
 };
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
@@ -167,6 +168,87 @@ impl RegionBuilder {
     pub fn replace_existing_backend(mut self) -> Self {
         self.replaces = true;
         self
+    }
+
+    /// What a configuration says, in the place of what was said before. What it doesn't say stays as it is; its proxies are
+    /// inside of those that were given before.
+    ///
+    /// `schemes` are the backends and proxies that it may name. Backends are opened here.
+    ///
+    /// ```
+    /// use dogpile::backend::Schemes;
+    /// use dogpile::region::RegionConfig;
+    /// use dogpile::Region;
+    ///
+    /// let config = RegionConfig::from_url("memory://?max_entries=1000&fresh=5m&stale=1h")?;
+    /// let region = Region::builder().name("pages").config(&config, &Schemes::new())?.build()?;
+    /// region.set("/", String::from("<h1>hello</h1>"))?;
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the backend is not registered, can't be opened, or doesn't know a setting; if a proxy is not registered; if the
+    /// policy's settings contradict each other. The message names them.
+    pub fn config(mut self, config: &RegionConfig, schemes: &Schemes) -> Result<Self, Error> {
+        let wrong =
+            |detail: String| Error::new(ErrorKind::Config, "configuration of a region").detail(detail);
+        match config.backend_arguments() {
+            Some(arguments) => {
+                let store = schemes.open(arguments)?;
+                (self.blocking, self.awaiting) = (store.blocking, store.awaiting);
+            }
+            None if !config.arguments.is_empty() => {
+                return Err(wrong(
+                    "`arguments`: they are a backend's, and none is named by `backend`".to_owned(),
+                ));
+            }
+            None => {}
+        }
+        for name in &config.wrap {
+            if self.blocking.is_some() || self.awaiting.is_none() {
+                self.proxies.push(schemes.proxy(name)?);
+            }
+            if self.awaiting.is_some() {
+                self.async_proxies.push(schemes.async_proxy(name)?);
+            }
+        }
+        let mut policy = self.policy.to_builder();
+        if let Some(fresh) = config.fresh {
+            policy = policy.fresh(fresh);
+        }
+        if let Some(stale) = config.stale {
+            policy = policy.stale(stale);
+        }
+        if let Some(stale_if_error) = config.stale_if_error {
+            policy = policy.stale_if_error(stale_if_error);
+        }
+        if let Some(wait) = config.wait {
+            policy = policy.wait(wait);
+        }
+        if let Some(soft_timeout) = config.soft_timeout {
+            policy = policy.soft_timeout(soft_timeout);
+        }
+        if let Some(error_ttl) = config.error_ttl {
+            policy = policy.error_ttl(error_ttl);
+        }
+        if let Some(jitter) = config.jitter {
+            policy = policy.jitter(jitter);
+        }
+        if let Some(early) = config.early {
+            policy = policy.early(early);
+        }
+        self.policy = policy.build().map_err(|error| wrong(error.to_string()).because(error))?;
+        if let Some(prefix) = &config.prefix {
+            self.prefix.clone_from(prefix);
+        }
+        if let Some(codec) = &config.codec {
+            self.codec = Some(Codec::from_url(codec)?);
+        }
+        self.mangler = config.mangler.map(ManglerConfig::mangler).or(self.mangler);
+        self.max_creations = config.max_creations.or(self.max_creations);
+        self.on_error = config.on_backend_error.unwrap_or(self.on_error);
+        self.replaces |= config.replace_existing_backend;
+        Ok(self)
     }
 
     pub(super) fn replaces(&self) -> bool {
