@@ -23,3 +23,7 @@ pub mod codecs {}
 #[doc = include_str!("../docs/envelope.md")]
 #[cfg(feature = "region")]
 pub mod envelope {}
+
+#[doc = include_str!("../docs/configuration.md")]
+#[cfg(feature = "region")]
+pub mod configuration {}

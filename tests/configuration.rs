@@ -5,7 +5,7 @@
 use dogpile::backend::{Address, Arguments, Setting};
 use dogpile::region::{ManglerConfig, OnBackendError, RegionConfig};
 use dogpile::{Early, Error, ErrorKind};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -505,4 +505,20 @@ fn addresses() {
     assert_eq!("MEMORY://".parse::<Address>().unwrap().scheme(), "memory", "a URL's scheme has no case");
     let error = detail(&"memory://?x=1".parse::<Address>().unwrap_err());
     assert_eq!(error, "`backend`: a URL with a query is for RegionConfig::from_url");
+}
+
+/// The chapter's table has a row for each setting, and no other.
+#[test]
+fn the_chapter_has_all_settings() {
+    let chapter = include_str!("../docs/configuration.md");
+    let table = chapter.split("## ").find(|part| part.starts_with("Settings of a region")).unwrap();
+    let documented: BTreeSet<&str> = table
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `"))
+        .flat_map(|row| row.split(" | ").next().unwrap().split(", "))
+        .map(|name| name.trim_matches('`'))
+        .collect();
+    let error = detail(&map(&[("nonsense", "1")]).unwrap_err());
+    let accepted: BTreeSet<&str> = error.split_once("accepted are ").unwrap().1.split(", ").collect();
+    assert_eq!(documented, accepted);
 }
