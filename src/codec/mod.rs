@@ -357,8 +357,6 @@ impl Codec {
 
     fn fingerprint<T: Storable>(&self) -> u64 {
         Fnv::new()
-            .text(type_name::<T>())
-            .number(size_of::<T>() as u64)
             .number(T::__shape())
             .text(self.inner.payloads.kind.name())
             .number(self.inner.schema.into())
