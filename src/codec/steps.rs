@@ -71,6 +71,12 @@ impl Step {
                 if stream.total_in() == bytes.len() as u64 { Ok(out) } else { Err(Undecodable::Malformed) }
             }
             Self::Zstd(_) => {
+                // Most frames say how much they hold; those that say less than they do are read up to the limit.
+                let says =
+                    zstd::zstd_safe::get_frame_content_size(bytes).map_err(|_| Undecodable::Malformed)?;
+                if says.is_some_and(|says| says > limit as u64) {
+                    return Err(Undecodable::TooLarge);
+                }
                 let mut stream = zstd::stream::read::Decoder::with_buffer(bytes)
                     .and_then(|mut stream| stream.window_log_max(window_log(limit)).map(|()| stream))
                     .map_err(|_| Undecodable::Malformed)?;
