@@ -25,7 +25,8 @@ enum Input<'a> {
     Json(&'a str),
 }
 
-const SECRET: &str = "hunter2";
+/// In small letters: names of codecs and hosts have no case.
+const SECRET: &str = "hunter2-is-the-word-that-nobody-says";
 
 /// All that one may ask of a configuration.
 fn check(config: &RegionConfig) {
@@ -64,6 +65,11 @@ fn typed(setting: &Setting) {
     let _ = setting.as_size();
 }
 
+/// Whether the fuzzer has said it itself.
+fn is_out(pieces: &[&str]) -> bool {
+    pieces.iter().any(|piece| piece.to_lowercase().contains(SECRET))
+}
+
 fn keeps_secrets(shown: &str) {
     assert!(!shown.contains(SECRET), "{shown}");
 }
@@ -75,14 +81,16 @@ fuzz_target!(|input: Input<'_>| {
             Err(error) => assert!(!error.to_string().is_empty()),
         },
         Input::Pieces { scheme, user, odd, host, path, query } => {
-            if [scheme, user, odd, host, path, query].iter().any(|piece| piece.contains(SECRET)) {
+            if is_out(&[scheme, user, odd, host, path, query]) {
                 return;
             }
             // A password may have signs that should have been escaped, but none that make it a setting's value.
-            let has_no = |piece: &str, signs: &[char]| !piece.contains(signs);
-            if !has_no(scheme, &['/', '?', '#', '\\'])
-                || !has_no(user, &['/', '?', '#', '\\'])
-                || !has_no(odd, &['='])
+            let ends = ['/', '?', '#', '\\'];
+            if scheme.contains(ends)
+                || user.contains(ends)
+                || odd.contains('=')
+                || host.contains('?')
+                || path.contains('?')
             {
                 return;
             }
@@ -104,9 +112,7 @@ fuzz_target!(|input: Input<'_>| {
             if let Ok(config) = read(&pairs) {
                 check(&config);
             }
-            if pairs.iter().any(|(name, value)| name.contains(SECRET) || value.contains(SECRET))
-                || prefix.contains(SECRET)
-            {
+            if is_out(&[prefix]) || pairs.iter().any(|(name, value)| is_out(&[name, value])) {
                 return;
             }
             let token = format!("{prefix}arguments.token");
