@@ -145,11 +145,6 @@ impl Past {
         memory.cost = Some(took);
     }
 
-    /// Newer state has come from elsewhere: what failed before says nothing of it.
-    pub(crate) fn forget(&self) {
-        lock(&self.memory).failure = None;
-    }
-
     /// A creation has failed, for a value of that age. Returns the flag's next state, and whether the error is remembered.
     pub(crate) fn failed<V: ?Sized>(
         &self,

@@ -5,12 +5,12 @@ use super::counts::{Count, Counts};
 use super::invalidation::{Epochs, How, InvalidationStrategy, unix_nanos};
 use super::item::Item;
 use super::keys::Mangler;
-use super::registry::{Registry, Seen};
+use super::registry::{Claim, KeyState, Registry, Seen};
 use super::turns::Turns;
 use crate::backend::{AsyncBackend, Backend, Put, Stored, Takes};
 use crate::codec::{Codec, Envelope, Meta, Storable, Undecodable};
 use crate::error::{Error, ErrorKind};
-use crate::gate::{Age, RegionPolicy};
+use crate::gate::{Age, RegionPolicy, block_on};
 use crate::sync::Arc;
 use crate::time::{Clock, Instant};
 use std::borrow::Cow;
@@ -379,11 +379,11 @@ impl Core {
             is_other || !seen.is_newest() || self.is_outdated(put.key, item)
         };
         let puts: Vec<Put<'_>> = made.iter().map(|written| written.put).collect();
+        // Calls that write take turns with this: a key that is deleted while there is nothing leaves no other trace.
+        let _stripes = self.stripes(face, puts.iter().map(|put| put.key)).await;
         let written = match self.set_unless(face, &puts, &keeps).await {
             Some(written) => written?,
             None => {
-                // A store without such a step: writes of this process take turns.
-                let _stripes = self.stripes(face, puts.iter().map(|put| put.key)).await;
                 let keeps = |written: &Written<'_>| {
                     !written.seen.is_newest() || self.is_outdated(written.put.key, written.item)
                 };
@@ -406,6 +406,21 @@ impl Core {
         Ok(written)
     }
 
+    /// A caller's interest in a key: in what runs, unless that is outdated (K4).
+    pub(crate) fn enter(&self, key: &str, now: Instant) -> Claim {
+        loop {
+            let claim = self.registry.enter(key, now);
+            let is_outdated = claim.state().running().is_some_and(|(epoch, tags)| {
+                epoch <= self.invalidation.newest()
+                    && self.invalidation.judge(key, &tags, epoch) == Some(How::Hard)
+            });
+            if !is_outdated {
+                return claim;
+            }
+            self.registry.set_apart(&claim);
+        }
+    }
+
     /// Whether an item was invalidated, in whatever way, since its creator started.
     fn is_outdated(&self, key: &str, item: &Item) -> bool {
         let epoch = item.meta.epoch.unwrap_or(u64::MAX);
@@ -425,9 +440,11 @@ impl Core {
     ) -> Vec<async_lock::MutexGuard<'_, ()>> {
         let mut held = Vec::new();
         for stripe in self.registry.stripes_of(keys) {
-            held.push(match face {
-                Face::Threads => stripe.lock_blocking(),
-                Face::Tasks => stripe.lock().await,
+            held.push(match (stripe.try_lock(), face) {
+                (Some(free), _) => free,
+                // Parked as all our threads are, so that schedules can be made up.
+                (None, Face::Threads) => block_on(|_| stripe.lock()),
+                (None, Face::Tasks) => stripe.lock().await,
             });
         }
         held
@@ -453,23 +470,33 @@ pub(crate) struct Written<'a> {
 pub(crate) struct Writing<'c> {
     core: &'c Core,
     keys: Vec<&'c str>,
+    /// Their states from before, if they had any.
+    former: Vec<Option<Arc<KeyState>>>,
 }
 
 impl<'c> Writing<'c> {
     pub(crate) fn new(core: &'c Core, keys: Vec<&'c str>) -> Self {
-        for key in &keys {
-            core.registry.bump(key);
+        let former = keys.iter().map(|key| core.registry.bump(key)).collect();
+        Self { core, keys, former }
+    }
+
+    /// It is done. Who waits for a creation of a key has what was put in.
+    pub(crate) fn hand_over<'i>(mut self, items: impl Iterator<Item = &'i Arc<Item>>) {
+        let former = std::mem::take(&mut self.former);
+        let core = self.core;
+        drop(self);
+        for (state, item) in former.iter().zip(items) {
+            if let Some(state) = state {
+                core.registry.overtake(state, item);
+            }
         }
-        Self { core, keys }
     }
 }
 
 impl Drop for Writing<'_> {
     fn drop(&mut self) {
         for key in &self.keys {
-            if let Some(state) = self.core.registry.bump(key) {
-                state.past.forget();
-            }
+            self.core.registry.bump(key);
         }
     }
 }

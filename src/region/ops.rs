@@ -154,18 +154,11 @@ impl Core {
         }
         {
             let _stripes = self.stripes(face, [&*key].into_iter()).await;
-            let _writing = Writing::new(self, vec![&key]);
+            let writing = Writing::new(self, vec![&key]);
             self.set(face, &[put]).await.inspect_err(|_| self.counts.count(Count::BackendError))?;
+            writing.hand_over([&item].into_iter());
         }
-        self.hand_to_waiters(&key, &item);
         Ok(true)
-    }
-
-    /// Who waits for a creation of the key has what was put in.
-    fn hand_to_waiters(&self, key: &str, item: &Arc<Item>) {
-        if let Some(state) = self.registry.find(key) {
-            self.registry.overtake(&state, item);
-        }
     }
 
     async fn put_if_absent<T: Storable>(
@@ -180,24 +173,23 @@ impl Core {
             let is_other = found.why == super::core::Why::OtherType;
             is_other || found.item.is_some() && matches!(found.age, Age::Fresh { .. })
         };
-        let is_put = {
-            let _stripes = self.stripes(face, [put.key].into_iter()).await;
-            let keeps = |_: usize, now: Option<&Stored>| is_fresh(now);
-            match self.set_unless(face, &[put], &keeps).await {
-                Some(done) => done?.first() == Some(&true),
-                None => {
-                    let is_put = !is_fresh(self.get(face, put.key).await?.as_ref());
-                    if is_put {
-                        let _writing = Writing::new(self, vec![put.key]);
-                        self.set(face, &[put]).await?;
-                    }
-                    is_put
-                }
+        let _stripes = self.stripes(face, [put.key].into_iter()).await;
+        let keeps = |_: usize, now: Option<&Stored>| is_fresh(now);
+        let written = match self.set_unless(face, &[put], &keeps).await {
+            Some(done) => {
+                let is_put = done?.first() == Some(&true);
+                is_put.then(|| Writing::new(self, vec![put.key]))
+            }
+            None if is_fresh(self.get(face, put.key).await?.as_ref()) => None,
+            None => {
+                let writing = Writing::new(self, vec![put.key]);
+                self.set(face, &[put]).await?;
+                Some(writing)
             }
         };
-        if is_put {
-            drop(Writing::new(self, vec![put.key]));
-            self.hand_to_waiters(put.key, item);
+        let is_put = written.is_some();
+        if let Some(writing) = written {
+            writing.hand_over([item].into_iter());
         }
         Ok(is_put)
     }
@@ -224,7 +216,7 @@ impl Core {
         {
             let keys = || packed.iter().map(|(key, ..)| &**key);
             let _stripes = self.stripes(face, keys()).await;
-            let _writing = Writing::new(self, keys().collect());
+            let writing = Writing::new(self, keys().collect());
             let puts: Vec<Put<'_>> = packed
                 .iter()
                 .map(|(key, item, stored, weight)| {
@@ -232,9 +224,8 @@ impl Core {
                 })
                 .collect();
             self.set(face, &puts).await.inspect_err(|_| self.counts.count(Count::BackendError))?;
-        }
-        for (key, item, ..) in &packed {
-            self.hand_to_waiters(key, item);
+            drop(puts);
+            writing.hand_over(packed.iter().map(|(_, item, ..)| item));
         }
         Ok(())
     }

@@ -4,17 +4,20 @@
 //! be remembered of the past (a failure, for a time) is over. Values that are fresh cost nothing here.
 //!
 //! # Invariants
-//! - **K1, one state a key.** States are found, made and let go under their shard's lock; one is let go only when nobody
-//!   else holds it.
+//! - **K1, one state a key.** States are found, made and let go under their shard's lock; one is let go when nobody else
+//!   holds it, or *set apart* when newer state has come: who comes then has nothing to do with what was begun before (H13).
 //! - **K2, landings are seen.** Whoever publishes, remembers a failure, or writes by a call bumps the shard's count before
 //!   the flag is free. A caller that reads the count, then the store, and then wins the flag looks again if the count has
 //!   changed: somebody may have made the value in between. Other keys of the shard only cause a look too many.
-//! - **K3, writes win.** A call that sets or deletes bumps the key's version before and after it writes, if the key has a
-//!   state. A leader writes only if the version is what it was when it looked.
+//! - **K3, writes win.** A call that sets or deletes sets the key's state apart before and after it writes, if it has one,
+//!   and notes in it that it was overtaken: who leads by it writes nothing any more. Who enters in between has read the
+//!   store before or after the write; what was read before does not count (K2).
+//! - **K4, nobody joins what is outdated.** A creation notes the epoch that it starts from. Who finds one that was
+//!   invalidated since, for good, sets it apart and begins anew.
 //!
 //! # Orderings
-//! `BUMP` (of the shard's count) pairs with `EPOCH` (load before the store is read). Versions are bumped and read under the
-//! store's own step, or under the stripe's lock; `SeqCst` since they are compared with what the store shows.
+//! `BUMP` (of the shard's count) pairs with `EPOCH` (load before the store is read). Whether a state was
+//! overtaken is noted, and asked by who publishes, under the key's stripe.
 //!
 //! # Cost
 //! A hit: the key's hash and one load, for the methods that create. A look at a value that is not fresh: a short lock.
@@ -24,7 +27,7 @@ use super::item::Item;
 use crate::backend::Stored;
 use crate::gate::{Age, Flights, Outcome, Past};
 use crate::hash::RandomState;
-use crate::sync::{Arc, AtomicU64, Mutex, Ordering, lock};
+use crate::sync::{Arc, AtomicBool, AtomicU64, Mutex, Ordering, PlainMutex, lock, lock_plain};
 use crate::time::Instant;
 use std::collections::HashMap;
 use std::hash::BuildHasher;
@@ -32,8 +35,9 @@ use std::hash::BuildHasher;
 const EPOCH: Ordering = Ordering::Acquire;
 const BUMP: Ordering = Ordering::Release;
 
-/// A power of two.
+/// Powers of two. A stripe is held while the store writes.
 const SHARDS: usize = 64;
+const STRIPES: usize = 512;
 
 #[derive(Default)]
 struct Shard {
@@ -45,8 +49,36 @@ struct Shard {
 /// What is known of one key.
 pub(crate) struct KeyState {
     pub(crate) past: Past,
-    /// How often it was written by a call.
-    version: AtomicU64,
+    /// Whether a call has written the key since.
+    is_overtaken: AtomicBool,
+    /// The epoch of the creation that runs. 0: it has not taken one yet.
+    started: AtomicU64,
+    /// The tags that its value will have.
+    tags: PlainMutex<Vec<String>>,
+}
+
+impl KeyState {
+    fn new() -> Self {
+        Self {
+            past: Past::new(),
+            is_overtaken: AtomicBool::new(false),
+            started: AtomicU64::new(0),
+            tags: PlainMutex::default(),
+        }
+    }
+
+    /// A creation starts (K4).
+    pub(crate) fn start(&self, epoch: u64, tags: &[String]) {
+        tags.clone_into(&mut lock_plain(&self.tags));
+        // After the tags: who sees the epoch sees them.
+        self.started.store(epoch, Ordering::Release);
+    }
+
+    /// What runs: the epoch it started from, and its tags.
+    pub(crate) fn running(&self) -> Option<(u64, Vec<String>)> {
+        let started = self.started.load(Ordering::Acquire);
+        (started != 0 && self.past.is_busy()).then(|| (started, lock_plain(&self.tags).clone()))
+    }
 }
 
 /// All keys of one region.
@@ -54,7 +86,7 @@ pub(crate) struct Registry {
     hasher: RandomState,
     shards: Box<[Shard]>,
     pub(crate) flights: Flights<Arc<Item>>,
-    /// For stores that have no conditional write of their own: who writes a key, by stripes.
+    /// Who writes a key, by stripes: calls, and leaders.
     stripes: Box<[async_lock::Mutex<()>]>,
 }
 
@@ -71,7 +103,6 @@ pub(crate) struct Seen {
     pub(crate) claim: Claim,
     /// The shard's count, read before the store was.
     landings: u64,
-    version: u64,
     pub(crate) stored: Option<Stored>,
     pub(crate) item: Option<Arc<Item>>,
     pub(crate) age: Age,
@@ -83,7 +114,7 @@ impl Registry {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
             flights: Flights::new(SHARDS),
-            stripes: (0..SHARDS).map(|_| async_lock::Mutex::new(())).collect(),
+            stripes: (0..STRIPES).map(|_| async_lock::Mutex::new(())).collect(),
         }
     }
 
@@ -100,7 +131,8 @@ impl Registry {
 
     /// The stripes of many keys, each once, in an order that is the same for all.
     pub(crate) fn stripes_of<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<&async_lock::Mutex<()>> {
-        let mut shards: Vec<usize> = keys.map(|key| self.shard(key)).collect();
+        let mut shards: Vec<usize> =
+            keys.map(|key| self.hasher.hash_one(key) as usize & (STRIPES - 1)).collect();
         shards.sort_unstable();
         shards.dedup();
         shards.into_iter().map(|i| &self.stripes[i]).collect()
@@ -122,7 +154,7 @@ impl Registry {
                                 Arc::strong_count(state) == 1 && state.past.is_over(now)
                             }));
                         }
-                        let state = Arc::new(KeyState { past: Past::new(), version: AtomicU64::new(0) });
+                        let state = Arc::new(KeyState::new());
                         keys.insert(key.into(), Arc::clone(&state));
                         state
                     }
@@ -137,16 +169,26 @@ impl Registry {
         lock(&self.shards[self.shard(key)].keys).get(key).map(Arc::clone)
     }
 
-    /// A call is about to write the key, or has written it (K3).
+    /// A call is about to write the key, or has written it: sets its state apart (K3).
     pub(crate) fn bump(&self, key: &str) -> Option<Arc<KeyState>> {
         let shard = &self.shards[self.shard(key)];
-        let keys = lock(&shard.keys);
-        let state = keys.get(key).map(Arc::clone);
+        let mut keys = lock(&shard.keys);
+        let state = keys.remove(key);
         if let Some(state) = &state {
-            state.version.fetch_add(1, Ordering::SeqCst);
+            state.is_overtaken.store(true, Ordering::Relaxed);
         }
         shard.landings.fetch_add(1, BUMP);
         state
+    }
+
+    /// Sets the claim's state apart, if nobody has yet (K4).
+    pub(crate) fn set_apart(&self, claim: &Claim) {
+        let apart = {
+            let mut keys = lock(&self.shards[claim.shard].keys);
+            let is_there = keys.get(&claim.key).is_some_and(|state| Arc::ptr_eq(state, &claim.state));
+            if is_there { keys.remove(&claim.key) } else { None }
+        };
+        drop(apart);
     }
 
     /// A call has put `item` in: who waits for a creation of the key has it at once.
@@ -180,8 +222,7 @@ impl Claim {
         item: Option<Arc<Item>>,
         age: Age,
     ) -> Arc<Seen> {
-        let version = self.state.version.load(Ordering::SeqCst);
-        Arc::new(Seen { claim: self, landings, version, stored, item, age })
+        Arc::new(Seen { claim: self, landings, stored, item, age })
     }
 }
 
@@ -189,8 +230,9 @@ impl Drop for Claim {
     fn drop(&mut self) {
         let gone = {
             let mut keys = lock(&self.registry.shards[self.shard].keys);
+            let is_there = keys.get(&self.key).is_some_and(|state| Arc::ptr_eq(state, &self.state));
             // Its map's, and this one: nobody else can get at it but under this lock (K1).
-            let is_last = Arc::strong_count(&self.state) == 2;
+            let is_last = is_there && Arc::strong_count(&self.state) == 2;
             if is_last && self.state.past.is_over(Instant::default()) { keys.remove(&self.key) } else { None }
         };
         drop(gone);
@@ -209,6 +251,6 @@ impl Seen {
 
     /// Whether no call has written the key since the look (K3).
     pub(crate) fn is_newest(&self) -> bool {
-        self.state().version.load(Ordering::SeqCst) == self.version
+        !self.state().is_overtaken.load(Ordering::Relaxed)
     }
 }

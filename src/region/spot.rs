@@ -1,7 +1,7 @@
 //! A key of a region as a place that the gate guards; making its value, under the store's own lock where it has one.
 //!
 //! ```text
-//! look:  count of the shard ─> store ─> fresh? the value : the key's state, its version
+//! look:  count of the shard ─> store ─> fresh? the value : the key's state
 //! make:  the store's lock, if there is one (waited for: look again) ─> a turn ─> epoch ─> creator ─> written, unless newer
 //! ```
 //!
@@ -184,7 +184,7 @@ impl Spot {
             return Look::Fresh(Arc::clone(item));
         }
         let now = core.clock.precise();
-        let claim = core.registry.enter(&self.key, now);
+        let claim = core.enter(&self.key, now);
         let seen = claim.see(landings, stored, found.item.clone(), found.age);
         *lock_plain(&self.seen) = Some(Arc::clone(&seen));
         let made = found.item.as_ref().map_or(now, |item| item.born);
@@ -318,7 +318,7 @@ impl Spot {
         seen: &Seen,
         creation: impl Future<Output = Result<T, E>>,
     ) -> Result<Arc<Item>, Fail<E>> {
-        let (value, epoch, took) = self.run(creation).await.map_err(Fail::creator)?;
+        let (value, epoch, took) = self.run(&[seen], creation).await.map_err(Fail::creator)?;
         let made = Made { policy: &self.policy, ttl: None, cost: Some(took), tags: &self.tags };
         let keeps = self.policy.should_cache(&value);
         let item = self.core.item(Arc::new(value), epoch, made);
@@ -329,13 +329,20 @@ impl Spot {
     }
 
     /// Runs a creator, when it has its turn. Returns what it made, the epoch from before it, and how long it took.
-    async fn run<T, E>(&self, creation: impl Future<Output = Result<T, E>>) -> Result<(T, u64, Duration), E> {
+    async fn run<T, E>(
+        &self,
+        seen: &[&Seen],
+        creation: impl Future<Output = Result<T, E>>,
+    ) -> Result<(T, u64, Duration), E> {
         let core = &*self.core;
         let _turn = match &core.turns {
             Some(turns) => turns.take(self.face).await,
             None => None,
         };
         let epoch = core.epochs.next(&*core.clock);
+        for seen in seen {
+            seen.state().start(epoch, &self.tags);
+        }
         let begun = core.clock.precise();
         let made = match &core.turns {
             Some(turns) => turns.within(creation).await,
@@ -381,7 +388,10 @@ impl Spot {
     ) -> Result<Vec<Arc<Item>>, Fail<E>> {
         let first = &*spots[0].0;
         let core = &*first.core;
-        let (values, epoch, took) = first.run(creation).await.map_err(Fail::creator)?;
+        let (values, epoch, took) = first
+            .run(&seen.iter().map(|seen| &**seen).collect::<Vec<_>>(), creation)
+            .await
+            .map_err(Fail::creator)?;
         if values.len() != spots.len() {
             // The gate tells the caller; nothing is stored.
             let made = Made { policy: &first.policy, ttl: None, cost: None, tags: &[] };

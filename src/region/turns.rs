@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 use super::core::Face;
+use crate::gate::block_on;
 use crate::sync::{Arc, thread_local_plain};
 use async_lock::{Semaphore, SemaphoreGuardArc};
 use std::cell::RefCell;
@@ -34,7 +35,7 @@ impl Turns {
         }
         let semaphore = Arc::clone(&self.semaphore);
         Some(match face {
-            Face::Threads => semaphore.acquire_arc_blocking(),
+            Face::Threads => block_on(|_| semaphore.acquire_arc()),
             Face::Tasks => semaphore.acquire_arc().await,
         })
     }

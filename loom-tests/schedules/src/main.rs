@@ -8,10 +8,11 @@
 //! | command | what |
 //! |---|---|
 //! | `short` | all of the below in a small number, at most a minute: what is run with the tests |
-//! | `long` | 1,000,000 schedules of `crowd` and `gate`, 100,000 histories of `linear`, and `planted` |
+//! | `long` | 1,000,000 schedules of `crowd` and `gate`, 100,000 histories of `linear`, 250,000 of `region`, and `planted` |
 //! | `crowd` | sixteen callers of a cache, see `crowd.rs` |
 //! | `gate` | sixteen callers of a gate alone, see `alone.rs` |
 //! | `linear` | histories that must be linearizable, see `linear.rs` |
+//! | `region` | callers of a region while it is invalidated, see `region.rs` |
 //! | `planted` | bugs that the others must find, see `planted.rs` |
 //!
 //! Options of each scenario: `--schedules N`, `--threads N`, `--seconds N` (stops then), `--seed N` (repeats what failed).
@@ -39,6 +40,8 @@ mod ledger;
 mod linear;
 #[cfg(dogpile_shuttle)]
 mod planted;
+#[cfg(dogpile_shuttle)]
+mod region;
 #[cfg(dogpile_shuttle)]
 mod runs;
 #[cfg(dogpile_shuttle)]

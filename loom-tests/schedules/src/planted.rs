@@ -53,7 +53,7 @@ fn try_run() -> Result<bool, Box<dyn Error>> {
     let mutants = read_mutants(&root.join("loom-tests/schedules/mutants"))?;
     let binary = build(root, &target, &tree, &mutants)?;
     let mut all = true;
-    for scenario in ["crowd", "gate", "linear"] {
+    for scenario in ["crowd", "gate", "linear", "region"] {
         let clean = schedules(&binary, scenario, CLEAN, "none")?;
         if !clean.status.success() {
             println!("{}", String::from_utf8_lossy(&clean.stderr));

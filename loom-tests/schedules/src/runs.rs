@@ -1,7 +1,7 @@
 //! The commands: how many schedules of what, and what is printed of them.
 
 use crate::totals::TOTALS;
-use crate::{alone, crowd, ledger, linear, planted};
+use crate::{alone, crowd, ledger, linear, planted, region};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::{Config, FailurePersistence, MaxSteps, Runner};
 use std::hash::{BuildHasher as _, RandomState};
@@ -23,6 +23,7 @@ enum Scenario {
     Crowd,
     Gate,
     Linear,
+    Region,
 }
 
 impl Scenario {
@@ -31,6 +32,7 @@ impl Scenario {
             "crowd" => Self::Crowd,
             "gate" => Self::Gate,
             "linear" => Self::Linear,
+            "region" => Self::Region,
             _ => return None,
         })
     }
@@ -40,6 +42,7 @@ impl Scenario {
             Self::Crowd => "crowd",
             Self::Gate => "gate",
             Self::Linear => "linear",
+            Self::Region => "region",
         }
     }
 
@@ -53,6 +56,7 @@ impl Scenario {
             Self::Crowd => crowd::run(),
             Self::Gate => alone::run(),
             Self::Linear => linear::run(),
+            Self::Region => region::run(),
         }
     }
 }
@@ -90,20 +94,22 @@ pub(crate) fn main() -> ExitCode {
             let crowd = of(Scenario::Crowd, 45_000, Some(20));
             let gate = of(Scenario::Gate, 15_000, Some(8));
             let linear = of(Scenario::Linear, 15_000, Some(12));
-            crowd && gate && linear && happened()
+            let region = of(Scenario::Region, 30_000, Some(12));
+            crowd && gate && linear && region && happened()
         }
         Some("long") => {
             let crowd = of(Scenario::Crowd, 750_000, None);
             let gate = of(Scenario::Gate, 250_000, None);
             let linear = of(Scenario::Linear, 100_000, None);
-            crowd && gate && linear && happened() && planted::run()
+            let region = of(Scenario::Region, 250_000, None);
+            crowd && gate && linear && region && happened() && planted::run()
         }
         Some("planted") => planted::run(),
         Some(name) if Scenario::named(name).is_some() => {
             Scenario::named(name).is_some_and(|scenario| run(scenario, options))
         }
         _ => {
-            eprintln!("short, long, crowd, gate, linear, or planted; see src/main.rs");
+            eprintln!("short, long, crowd, gate, linear, region, or planted; see src/main.rs");
             false
         }
     };
@@ -159,6 +165,14 @@ fn run(scenario: Scenario, options: Options) -> bool {
             println!("  fewer than {LEAST_OVERLAP} % overlap: that shows nothing");
         }
         return green && overlap >= LEAST_OVERLAP && (n < MANY || linear::LATE.get() > 0);
+    }
+    if scenario == Scenario::Region {
+        println!(
+            "  changes of the source {}, values that came too late {}",
+            region::CHANGES.get(),
+            region::LATE.get()
+        );
+        return green && (n < MANY || region::LATE.get() > 0);
     }
     println!("  so far: {TOTALS}");
     green
