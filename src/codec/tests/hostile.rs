@@ -48,6 +48,7 @@ enum Tree {
 }
 
 /// Large in memory, small in bytes.
+#[expect(clippy::large_enum_variant, reason = "that is the point")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 enum Wide {
     Nothing,
