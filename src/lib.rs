@@ -103,6 +103,8 @@ mod error;
 pub mod gate;
 pub mod guide;
 mod hash;
+#[cfg(feature = "macros")]
+mod memoised;
 #[cfg(feature = "region")]
 pub mod region;
 mod sync;
@@ -114,6 +116,8 @@ pub use cache::{
     Batch, Cache, CacheBuilder, Compute, EntryState, Explanation, InsertOptions, Inserted, Iter, LedBy,
     Pinned, Ref, With,
 };
+#[cfg(feature = "macros")]
+pub use dogpile_macros::cached;
 pub use engine::{CachedValue, Handle, RemovalCause, Stats};
 pub use error::{BuildError, CreateError, Error, ErrorKind, LoadError, PolicyError};
 pub use gate::{Early, Freshness, Policy, RegionPolicy};
@@ -121,6 +125,13 @@ pub use hash::RandomState;
 #[cfg(feature = "region")]
 pub use region::{AsyncRegion, Region};
 pub use time::CoarseClock;
+
+/// For what `#[cached]` expands to.
+#[cfg(feature = "macros")]
+#[doc(hidden)]
+pub mod __macros {
+    pub use crate::memoised::*;
+}
 
 #[cfg(dogpile_loom)]
 #[doc(hidden)]

@@ -129,6 +129,10 @@ pub(crate) use std::sync::{Arc, LazyLock};
 #[cfg(feature = "region")]
 pub(crate) use std::sync::{OnceLock, PoisonError, RwLock};
 
+/// Of use to some features only.
+#[allow(unused_imports)]
+pub(crate) use std::sync::OnceLock;
+
 /// A fence that comes after a read-modify-write of `of`. ThreadSanitizer knows no fences: for it, a load of that place.
 #[inline(always)]
 pub(crate) fn fence_after(of: &AtomicU32, order: Ordering) {

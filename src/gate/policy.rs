@@ -283,6 +283,18 @@ impl<V: ?Sized> PolicyBuilder<V> {
         self
     }
 
+    /// For `#[cached]`: another condition, beside the one that there is.
+    #[doc(hidden)]
+    pub fn should_cache_too(mut self, too: impl Fn(&V) -> bool + Send + Sync + 'static) -> Self
+    where
+        V: 'static,
+    {
+        match self.policy.should_cache.take() {
+            None => self.should_cache(too),
+            Some(first) => self.should_cache(move |value| first(value) && too(value)),
+        }
+    }
+
     /// What runs creations in the background. Default: each on a thread of its own.
     pub fn runner(mut self, runner: impl Runner + 'static) -> Self {
         self.policy.runner = Arc::new(runner);
