@@ -124,14 +124,12 @@ mod imp {
 }
 
 pub(crate) use imp::*;
+#[cfg(any(feature = "region", feature = "macros"))]
+pub(crate) use std::sync::OnceLock;
 /// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
 pub(crate) use std::sync::{Arc, LazyLock};
 #[cfg(feature = "region")]
-pub(crate) use std::sync::{OnceLock, PoisonError, RwLock};
-
-/// Of use to some features only.
-#[allow(unused_imports)]
-pub(crate) use std::sync::OnceLock;
+pub(crate) use std::sync::{PoisonError, RwLock};
 
 /// A fence that comes after a read-modify-write of `of`. ThreadSanitizer knows no fences: for it, a load of that place.
 #[inline(always)]

@@ -17,7 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
     ("backend", &["cache", "codec", "sync", "time", "error"]),
     ("region", &["backend", "cache", "codec", "gate", "hash", "sync", "time", "error"]),
-    ("memoised", &["cache", "gate", "sync", "error"]),
+    ("memoised", &["region", "cache", "codec", "gate", "sync", "error"]),
 ];
 
 /// The rooms in which `unsafe` may stand.

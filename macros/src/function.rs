@@ -467,16 +467,21 @@ impl Options {
             Some(Key::Made(expr)) => Some(expr),
             Some(Key::Format(_)) | None => None,
         };
-        let exprs = [place, key, self.namespace.as_ref().map(|(expr, _)| expr)];
+        let exprs = [place, key, self.namespace.as_ref().map(|(expr, _)| expr), self.keys.as_ref()];
         let in_exprs = exprs.into_iter().flatten().any(|expr| names(expr.to_token_stream(), ident));
         in_exprs || matches!(&self.key, Some(Key::Format(format)) if names_in_format(&format.value(), ident))
     }
 
     /// Whether anything here names an argument.
     pub(crate) fn mentions(&self, ident: &Ident) -> bool {
-        let tags = self.tags.iter().flat_map(|(tags, _)| tags);
-        let mut exprs = self.bypass.iter().chain(tags);
-        self.looks_at(ident) || exprs.any(|expr| names(expr.to_token_stream(), ident))
+        let bypass = self.bypass.as_ref().is_some_and(|expr| names(expr.to_token_stream(), ident));
+        bypass || self.looks_at(ident) || self.is_tagged_by(ident)
+    }
+
+    /// Whether a tag names an argument.
+    pub(crate) fn is_tagged_by(&self, ident: &Ident) -> bool {
+        let mut tags = self.tags.iter().flat_map(|(tags, _)| tags);
+        tags.any(|tag| names(tag.to_token_stream(), ident))
     }
 }
 

@@ -6,6 +6,7 @@
 mod function;
 mod multi;
 mod options;
+mod region;
 mod single;
 mod store;
 
@@ -34,8 +35,9 @@ fn expand(options: TokenStream, function: TokenStream) -> syn::Result<TokenStrea
     let options = syn::parse2::<Options>(options)?;
     let function = Function::parse(function, &options)?;
     options.check(&function)?;
-    match options.multi {
-        Some(_) => multi::expand(&function, &options),
-        None => single::expand(&function, &options),
+    match (region::of(&options), options.multi) {
+        (Some(region), _) => region::expand(&function, &options, region),
+        (None, Some(_)) => multi::expand(&function, &options),
+        (None, None) => single::expand(&function, &options),
     }
 }

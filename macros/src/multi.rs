@@ -11,16 +11,16 @@ use crate::store::{at, let_cache, let_policy, local, own_cache};
 use proc_macro2::TokenStream;
 use quote::quote;
 use syn::spanned::Spanned;
-use syn::{Error, Result, Type};
+use syn::{Error, Ident, Result, Type};
 
 /// The slice of keys.
-struct Keys<'f> {
-    arg: &'f Arg,
-    element: &'f Type,
+pub(crate) struct Keys<'f> {
+    pub(crate) arg: &'f Arg,
+    pub(crate) element: &'f Type,
 }
 
 impl<'f> Keys<'f> {
-    fn of(function: &'f Function) -> Result<Self> {
+    pub(crate) fn of(function: &'f Function) -> Result<Self> {
         let mut keyed = function.args.iter().filter(|arg| arg.keyed);
         let arg = keyed.next().ok_or_else(|| Error::new(function.sig.ident.span(), NO_SLICE))?;
         if let Some(other) = keyed.next() {
@@ -35,7 +35,7 @@ impl<'f> Keys<'f> {
     }
 
     /// What an element borrows, if it does.
-    fn borrowed(&self) -> Option<&Type> {
+    pub(crate) fn borrowed(&self) -> Option<&Type> {
         match self.element {
             Type::Reference(reference) => Some(&reference.elem),
             _ => None,
@@ -52,7 +52,7 @@ impl<'f> Keys<'f> {
     }
 
     /// A key, from one of these references.
-    fn own(&self, options: &Options, reference: &TokenStream) -> TokenStream {
+    pub(crate) fn own(&self, options: &Options, reference: &TokenStream) -> TokenStream {
         let dogpile = &options.dogpile;
         let own = match self.borrowed() {
             Some(_) => quote!(#dogpile::__macros::Borrowed::own),
@@ -172,8 +172,20 @@ fn checks(function: &Function, options: &Options, keys: &Keys<'_>, value: &Token
 
 /// Calls the function for the keys that are missing.
 fn creator(function: &Function, options: &Options, keys: &Keys<'_>, missing: &TokenStream) -> TokenStream {
-    let (asked, one) = (local("asked"), local("one"));
-    let element = keys.element(options, &quote!(*#one));
+    let one = local("one");
+    creator_of(function, options, keys, missing, &one, &keys.element(options, &quote!(*#one)))
+}
+
+/// The same, where `element` makes an element of the slice from `one` of those.
+pub(crate) fn creator_of(
+    function: &Function,
+    options: &Options,
+    keys: &Keys<'_>,
+    missing: &TokenStream,
+    one: &Ident,
+    element: &TokenStream,
+) -> TokenStream {
+    let asked = local("asked");
     // What is given away is cloned for each call: there may be a second one, where another's creation was given up.
     let (mut given, mut passed) = (Vec::new(), Vec::new());
     for (i, arg) in function.args.iter().enumerate() {
@@ -203,10 +215,14 @@ fn creator(function: &Function, options: &Options, keys: &Keys<'_>, missing: &To
     }}
 }
 
-/// All values anew, by one call of the function.
-fn anew(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenStream) -> TokenStream {
-    let (dogpile, name) = (&options.dogpile, function.name());
-    let (cache, made, one, of) = (local("cache"), local("made"), local("one"), local("of"));
+/// `let __made = …;`, all values anew by one call of the function; and what is returned of them.
+pub(crate) fn let_made(
+    function: &Function,
+    options: &Options,
+    keys: &Keys<'_>,
+    value: &TokenStream,
+) -> (TokenStream, TokenStream) {
+    let (dogpile, name, made) = (&options.dogpile, function.name(), local("made"));
     let (owner, original, wait) = (function.owner(), function.helper("original"), wait(function));
     let passed = function.args.iter().map(|arg| {
         if let Form::Value = arg.form {
@@ -217,21 +233,38 @@ fn anew(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
         }
     });
     let run = quote!(#owner::#original(#(#passed),*) #wait);
-    let (let_made, returned) = if function.returns.has_errors() {
-        (quote!(let #made: ::std::vec::Vec<#value> = #run?;), quote!(::std::result::Result::Ok(#made)))
+    let ident = &keys.arg.ident;
+    let counted = quote!(#dogpile::__macros::counted(#name, #ident.len(), #made.len()););
+    if function.returns.has_errors() {
+        (
+            quote!(let #made: ::std::vec::Vec<#value> = #run?; #counted),
+            quote!(::std::result::Result::Ok(#made)),
+        )
     } else {
-        (quote!(let #made: ::std::vec::Vec<#value> = #run;), quote!(#made))
-    };
-    let (looked_up, ident) = (keys.looked_up(), &keys.arg.ident);
-    let (key, options_of) = (keys.own(options, &quote!(#of)), insert_options(options));
+        (quote!(let #made: ::std::vec::Vec<#value> = #run; #counted), quote!(#made))
+    }
+}
+
+/// Whether the value `one` is to be stored.
+pub(crate) fn keeps(function: &Function, options: &Options, one: &Ident) -> TokenStream {
+    let dogpile = &options.dogpile;
     let should =
         options.should_cache.as_ref().map(|should| quote!(&& #dogpile::__macros::keeps(#one, #should)));
     let some = function.returns.drops_none.then(|| quote!(&& ::std::option::Option::is_some(#one)));
+    quote!(true #some #should)
+}
+
+/// All values anew, by one call of the function.
+fn anew(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenStream) -> TokenStream {
+    let dogpile = &options.dogpile;
+    let (cache, made, one, of) = (local("cache"), local("made"), local("one"), local("of"));
+    let (let_made, returned) = let_made(function, options, keys, value);
+    let (looked_up, keeps) = (keys.looked_up(), keeps(function, options, &one));
+    let (key, options_of) = (keys.own(options, &quote!(#of)), insert_options(options));
     quote! {
         #let_made
-        #dogpile::__macros::counted(#name, #ident.len(), #made.len());
         for (#of, #one) in ::std::iter::Iterator::zip(#looked_up, &#made) {
-            if true #some #should {
+            if #keeps {
                 let _ = #cache.insert_with(#key, #dogpile::__macros::Value::share(#one), #options_of);
             }
         }
@@ -269,7 +302,7 @@ fn get(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenStr
     };
     let body = quote!(#let_cache ::std::iter::Iterator::collect(#looked_up.map(|#one| #got)));
     let doc = "The values of these keys, in their order, of those that have a fresh one. Makes none.";
-    helper(function, doc, "get", &deciding(function), &quote!(::std::vec::Vec<#output>), &body)
+    helper(function, doc, "get", false, &deciding(function), &quote!(::std::vec::Vec<#output>), &body)
 }
 
 fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStream {
@@ -293,7 +326,7 @@ fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStre
         }
     };
     let doc = "Stores values for keys, as if the function had returned them.";
-    helper(function, doc, "set", &args, &quote!(()), &body)
+    helper(function, doc, "set", false, &args, &quote!(()), &body)
 }
 
 fn invalidate(function: &Function, options: &Options, keys: &Keys<'_>) -> TokenStream {
@@ -304,5 +337,5 @@ fn invalidate(function: &Function, options: &Options, keys: &Keys<'_>) -> TokenS
         ::std::iter::Iterator::count(::std::iter::Iterator::filter(#looked_up, |#one| #cache.remove(*#one).is_some()))
     };
     let doc = "Takes the values of these keys out, and says of how many keys there were some.";
-    helper(function, doc, "invalidate", &deciding(function), &quote!(usize), &body)
+    helper(function, doc, "invalidate", false, &deciding(function), &quote!(usize), &body)
 }

@@ -81,6 +81,8 @@ const OTHERS: &[&str] = &[
     "associated",
     "namespace",
     "tags",
+    "keys",
+    "backend_error",
     "crate",
 ];
 
@@ -143,6 +145,9 @@ pub(crate) struct Options {
     pub(crate) associated: Option<Span>,
     pub(crate) namespace: Option<(Expr, Span)>,
     pub(crate) tags: Option<(Vec<Expr>, Span)>,
+    /// A generator of keys.
+    pub(crate) keys: Option<Expr>,
+    pub(crate) backend_error: Option<Expr>,
     /// The path of `dogpile`.
     pub(crate) dogpile: TokenStream,
 }
@@ -169,6 +174,8 @@ impl Parse for Options {
             associated: None,
             namespace: None,
             tags: None,
+            keys: None,
+            backend_error: None,
             dogpile: quote!(::dogpile),
         };
         let mut seen: Vec<Ident> = Vec::new();
@@ -247,6 +254,8 @@ impl Options {
             }
             "policy" => self.policy = Some(equals(name, input)?),
             "should_cache" => self.should_cache = Some(equals(name, input)?),
+            "keys" => self.keys = Some(equals(name, input)?),
+            "backend_error" => self.backend_error = Some(equals(name, input)?),
             "bypass" => self.bypass = Some(equals(name, input)?),
             "share_error" => self.share_error = Some(equals(name, input)?),
             "cache_none" => self.cache_none = Some(flag(name, input)?),
@@ -296,6 +305,8 @@ impl Options {
             let message = "it is for keys in a region: say `region = …`, or drop it";
             refuse(self.namespace.as_ref().map(|(_, span)| *span), message)?;
             refuse(self.tags.as_ref().map(|(_, span)| *span), message)?;
+            refuse(self.keys.as_ref().map(Spanned::span), message)?;
+            refuse(self.backend_error.as_ref().map(Spanned::span), message)?;
         }
         if self.policy.is_some()
             && let Some(setting) = self.policy_settings.first()
@@ -361,6 +372,7 @@ impl Options {
                 refuse(self.span_of(name), none)?;
             }
             refuse(self.share_error.as_ref().map(Spanned::span), none)?;
+            refuse(self.backend_error.as_ref().map(Spanned::span), none)?;
         }
         if !function.returns.is_result {
             refuse(self.cache_errors, "the function returns no `Result`: there are no errors to cache")?;
@@ -378,6 +390,11 @@ impl Options {
                 None => None,
             };
             refuse(span, "the keys of a `multi` function are the elements of its slice")?;
+        }
+        if self.key.is_some() {
+            let message = "it is part of the default key: put it into `key`, or drop `key`";
+            refuse(self.namespace.as_ref().map(|(_, span)| *span), message)?;
+            refuse(self.keys.as_ref().map(Spanned::span), "`key` says what the key is: drop this, or `key`")?;
         }
         if let (Some(_), Some((Role::Key, span))) = (&self.key, self.own_self) {
             return Err(Error::new(span, "`key` says all that is in the key: drop this, or `key`"));
@@ -408,12 +425,16 @@ impl Options {
 
     /// What is changed of a policy's builder.
     pub(crate) fn policy_calls(&self, function: &Function) -> TokenStream {
-        let settings: TokenStream =
-            self.policy_settings.iter().map(|setting| setting.call(&self.dogpile)).collect();
+        let settings = self.setting_calls();
         let should_cache = self.should_cache.as_ref().map(|should| quote!(.should_cache(#should)));
         let drops_none =
             function.returns.drops_none.then(|| quote!(.should_cache_too(::std::option::Option::is_some)));
         quote!(#settings #should_cache #drops_none)
+    }
+
+    /// The settings among them.
+    pub(crate) fn setting_calls(&self) -> TokenStream {
+        self.policy_settings.iter().map(|setting| setting.call(&self.dogpile)).collect()
     }
 
     /// The chain of settings of a cache of the function's own.

@@ -116,13 +116,14 @@ pub(crate) fn helper(
     function: &Function,
     doc: &str,
     name: &str,
+    asyncness: bool,
     args: &[TokenStream],
     output: &TokenStream,
     body: &TokenStream,
 ) -> TokenStream {
     let (everywhere, ..) = function.attributes();
     let (vis, quiet) = (&function.vis, quiet());
-    let signature = function.signature(false, &function.helper(name), args, output);
+    let signature = function.signature(asyncness, &function.helper(name), args, output);
     quote! {
         #(#everywhere)*
         #[doc = #doc]
@@ -202,7 +203,7 @@ fn checks(function: &Function, options: &Options, value: &TokenStream) -> TokenS
 }
 
 /// What owns the arguments, and calls the function.
-fn creator(function: &Function, options: &Options) -> TokenStream {
+pub(crate) fn creator(function: &Function, options: &Options) -> TokenStream {
     let owned = function.args.iter().enumerate().map(|(i, arg)| {
         let (name, value) = (arg.own_name(i), arg.to_owned(options));
         quote!(let #name = #value;)
@@ -251,7 +252,7 @@ fn look(function: &Function, options: &Options, value: &TokenStream, name: &str)
         "get" => "The value for these arguments, if there is a fresh one. Makes none.",
         _ => "As `get`, without counting a use.",
     };
-    helper(function, doc, name, &deciding(function), &output, &quote!(#let_key #let_cache #got))
+    helper(function, doc, name, false, &deciding(function), &output, &quote!(#let_key #let_cache #got))
 }
 
 fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStream {
@@ -277,7 +278,7 @@ fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStre
         let _ = #cache.insert_with(#made, #given, #dogpile::InsertOptions::new()#lives);
     };
     let doc = "Stores a value for these arguments, as if the function had returned it.";
-    helper(function, doc, "set", &args, &quote!(()), &body)
+    helper(function, doc, "set", false, &args, &quote!(()), &body)
 }
 
 fn invalidate(function: &Function, options: &Options) -> TokenStream {
@@ -286,13 +287,13 @@ fn invalidate(function: &Function, options: &Options) -> TokenStream {
     let body = quote!(#let_key #let_cache #cache.remove(#key).is_some());
     let doc = "Takes the value for these arguments out, and says whether there was one. A call that is making one now \
                keeps it for itself and for who waits.";
-    helper(function, doc, "invalidate", &deciding(function), &quote!(bool), &body)
+    helper(function, doc, "invalidate", false, &deciding(function), &quote!(bool), &body)
 }
 
 fn key(function: &Function, options: &Options) -> TokenStream {
     let Some(ty) = key_type(function, options) else { return TokenStream::new() };
     let doc = "The key of the value for these arguments.";
-    helper(function, doc, "key", &deciding(function), &ty, &own_key(function, options))
+    helper(function, doc, "key", false, &deciding(function), &ty, &own_key(function, options))
 }
 
 pub(crate) fn refresh(function: &Function) -> TokenStream {

@@ -94,6 +94,24 @@ impl AsyncRegion {
         Ok(Arc::clone(&self.slot.core()?.actual.1))
     }
 
+    /// A copy of the region's own policy, to change it for some calls.
+    ///
+    /// # Errors
+    /// If the region has not been configured.
+    ///
+    /// ```
+    /// use dogpile::AsyncRegion;
+    /// use std::time::Duration;
+    ///
+    /// let region = AsyncRegion::in_memory();
+    /// let longer = region.policy()?.to_builder().fresh(Duration::from_secs(3600)).build()?;
+    /// assert!(format!("{longer:?}").contains("3600s"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy(&self) -> Result<RegionPolicy, Error> {
+        Ok(self.slot.core()?.policy.clone())
+    }
+
     /// As [`Region::stats`].
     #[must_use]
     pub fn stats(&self) -> RegionStats {

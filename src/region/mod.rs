@@ -178,6 +178,24 @@ impl Region {
         Ok(self.slot.core()?.actual.0.clone())
     }
 
+    /// A copy of the region's own policy, to change it for some calls.
+    ///
+    /// # Errors
+    /// If the region has not been configured.
+    ///
+    /// ```
+    /// use dogpile::Region;
+    /// use std::time::Duration;
+    ///
+    /// let region = Region::in_memory();
+    /// let longer = region.policy()?.to_builder().fresh(Duration::from_secs(3600)).build()?;
+    /// assert!(format!("{longer:?}").contains("3600s"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn policy(&self) -> Result<RegionPolicy, Error> {
+        Ok(self.slot.core()?.policy.clone())
+    }
+
     /// What the region has done since it was configured; nothing before.
     #[must_use]
     pub fn stats(&self) -> RegionStats {

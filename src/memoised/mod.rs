@@ -4,8 +4,14 @@
 //! Expansions name all of it by `dogpile::__macros`; nobody else should.
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "region")]
+mod in_region;
+
+#[cfg(feature = "region")]
+pub use in_region::*;
+
 use crate::cache::Cache;
-use crate::error::{BuildError, CreateError, PolicyError};
+use crate::error::{BuildError, CreateError, ErrorKind, PolicyError};
 use crate::gate::Policy;
 use crate::sync::{Arc, OnceLock};
 use std::any::{Any, TypeId, type_name};
@@ -146,7 +152,7 @@ pub fn counted(function: &str, asked: usize, made: usize) {
 }
 
 /// The policy of a function.
-pub fn policy<V>(function: &str, policy: Result<Policy<V>, PolicyError>) -> Policy<V> {
+pub fn policy<V: ?Sized>(function: &str, policy: Result<Policy<V>, PolicyError>) -> Policy<V> {
     checked(function, policy)
 }
 
@@ -170,8 +176,17 @@ pub fn failed<E>(error: CreateError<E>, function: &str) -> Option<Arc<E>> {
         CreateError::WrongCount { asked, made } => {
             panic!("the memoised function `{function}` was asked for {asked} values and returned {made}")
         }
+        CreateError::Backend(error) if is_mistaken(error.kind()) => {
+            panic!("the memoised function `{function}`: {error}")
+        }
         _ => None,
     }
+}
+
+/// Whether a region's error is a mistake in the program, which no later call would not meet.
+fn is_mistaken(kind: ErrorKind) -> bool {
+    use ErrorKind::{Config, NotConfigured, UnknownBackend, Unsupported, WrongType};
+    matches!(kind, NotConfigured | Config | UnknownBackend | WrongType | Unsupported)
 }
 
 /// An error for one of those who share it.
