@@ -59,10 +59,7 @@ impl Arg {
         let (ident, ty, dogpile) = (&self.ident, &self.ty, &options.dogpile);
         match &self.form {
             // By a trait of ours, which says what to do where it is not implemented.
-            Form::Value => {
-                let own = at(ty.span(), quote!(#dogpile::__macros::Argument::own));
-                quote!(#own(&#ident))
-            }
+            Form::Value => at(ty.span(), quote!(#dogpile::__macros::Argument::own(&#ident))),
             Form::Ref(to) => {
                 let own = at(to.span(), quote!(#dogpile::__macros::Borrowed::own));
                 quote!(#own(#ident))
@@ -128,16 +125,17 @@ impl Returns {
     /// The type of what is cached, or of the `Vec` of it.
     pub(crate) fn value(&self, dogpile: &TokenStream) -> TokenStream {
         let ty = &self.ty;
-        if self.has_errors() { quote!(<#ty as #dogpile::__macros::Fallible>::Value) } else { quote!(#ty) }
+        if self.has_errors() {
+            at(ty.span(), quote!(<#ty as #dogpile::__macros::Fallible>::Value))
+        } else {
+            quote!(#ty)
+        }
     }
 
-    pub(crate) fn error(&self, dogpile: &TokenStream) -> TokenStream {
-        let ty = &self.ty;
-        if self.has_errors() {
-            quote!(<#ty as #dogpile::__macros::Fallible>::Error)
-        } else {
-            quote!(::std::convert::Infallible)
-        }
+    /// What gives each caller a copy of a value.
+    pub(crate) fn share(&self, dogpile: &TokenStream, reference: &TokenStream) -> TokenStream {
+        // By a trait of ours, which says at the user's type what to do where it is not implemented.
+        at(self.ty.span(), quote!(#dogpile::__macros::Value::share(#reference)))
     }
 }
 

@@ -88,7 +88,7 @@ pub(crate) fn key_type(function: &Function) -> Option<TokenStream> {
 pub(crate) fn expand(function: &Function, options: &Options) -> Result<TokenStream> {
     let keys = Keys::of(function)?;
     let (dogpile, all) = (&options.dogpile, function.returns.value(&options.dogpile));
-    let value = quote!(<#all as #dogpile::__macros::Values>::Value);
+    let value = at(function.returns.ty.span(), quote!(<#all as #dogpile::__macros::Values>::Value));
     let items = [
         original(function, options),
         make(function, options, &keys, &value),
@@ -110,7 +110,7 @@ fn make(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
     let (force, cache, policy, missing) = (local("force"), local("cache"), local("policy"), local("missing"));
     let (found, error, one) = (local("found"), local("error"), local("one"));
 
-    let checks = checks(function, options, keys, value);
+    let checks = checks(function, options, keys);
     let bypass = options.bypass.as_ref().map(|bypass| quote!(if #bypass { return #run; }));
     let (let_cache, let_policy) = (let_cache(function, options), let_policy(function, options, value));
     let anew = anew(function, options, keys, value);
@@ -121,9 +121,10 @@ fn make(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
     } else {
         quote!(try_get_or_create_multi)
     };
+    let copy = function.returns.share(dogpile, &quote!(&**#one));
     let all = quote! {
         ::std::iter::Iterator::collect::<::std::vec::Vec<#value>>(
-            #found.iter().map(|#one| #dogpile::__macros::Value::share(&**#one))
+            #found.iter().map(|#one| #copy)
         )
     };
     let all = if function.returns.has_errors() { quote!(::std::result::Result::Ok(#all)) } else { all };
@@ -157,17 +158,10 @@ fn make(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
     }
 }
 
-fn checks(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenStream) -> TokenStream {
+fn checks(function: &Function, options: &Options, keys: &Keys<'_>) -> TokenStream {
     let dogpile = &options.dogpile;
     let key = key_type(function);
-    let key = at(keys.element.span(), quote!(#dogpile::__macros::key_part::<#key>();));
-    let span = function.returns.ty.span();
-    let returns = at(span, quote!(#dogpile::__macros::value::<#value>();));
-    let error = (function.returns.has_errors() && options.share_error.is_none()).then(|| {
-        let error = function.returns.error(dogpile);
-        at(span, quote!(#dogpile::__macros::shared_error::<#error>();))
-    });
-    quote!(#key #returns #error)
+    at(keys.element.span(), quote!(#dogpile::__macros::key_part::<#key>();))
 }
 
 /// Calls the function for the keys that are missing.
@@ -261,11 +255,12 @@ fn anew(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
     let (let_made, returned) = let_made(function, options, keys, value);
     let (looked_up, keeps) = (keys.looked_up(), keeps(function, options, &one));
     let (key, options_of) = (keys.own(options, &quote!(#of)), insert_options(options));
+    let copy = function.returns.share(dogpile, &quote!(#one));
     quote! {
         #let_made
         for (#of, #one) in ::std::iter::Iterator::zip(#looked_up, &#made) {
             if #keeps {
-                let _ = #cache.insert_with(#key, #dogpile::__macros::Value::share(#one), #options_of);
+                let _ = #cache.insert_with(#key, #copy, #options_of);
             }
         }
         return #returned;
@@ -288,13 +283,11 @@ fn deciding(function: &Function) -> Vec<TokenStream> {
 }
 
 fn get(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenStream) -> TokenStream {
-    let dogpile = &options.dogpile;
     let (cache, one, found, let_cache) =
         (local("cache"), local("one"), local("found"), let_cache(function, options));
     let looked_up = keys.looked_up();
-    let got = quote! {
-        ::std::option::Option::map(#cache.get(#one), |#found| #dogpile::__macros::Value::share(&*#found))
-    };
+    let copy = function.returns.share(&options.dogpile, &quote!(&*#found));
+    let got = quote!(::std::option::Option::map(#cache.get(#one), |#found| #copy));
     let (output, got) = if function.returns.drops_none {
         (quote!(#value), quote!(::std::option::Option::flatten(#got)))
     } else {

@@ -16,7 +16,7 @@ pub(crate) fn expand(function: &Function, options: &Options, region: &Expr) -> R
     let (dogpile, all) = (&options.dogpile, function.returns.value(&options.dogpile));
     let items = if options.multi.is_some() {
         let keys = Keys::of(function)?;
-        let value = quote!(<#all as #dogpile::__macros::Values>::Value);
+        let value = at(function.returns.ty.span(), quote!(<#all as #dogpile::__macros::Values>::Value));
         vec![
             original(function, options),
             one.make_multi(&keys, &value),
@@ -51,7 +51,8 @@ impl Region<'_> {
     fn let_region(&self) -> TokenStream {
         let (dogpile, region, given) = (&self.options.dogpile, local("region"), self.region);
         let face = if self.function.is_async() { quote!(AsyncRegion) } else { quote!(Region) };
-        quote!(let #region: &#dogpile::#face = &#given;)
+        let given = at(given.span(), quote!(&#given));
+        quote!(let #region: &#dogpile::#face = #given;)
     }
 
     /// The names that a key generator gets.
@@ -168,20 +169,9 @@ impl Region<'_> {
 
     fn checks(&self, value: &TokenStream, keyed: &TokenStream) -> TokenStream {
         let dogpile = &self.options.dogpile;
-        let returns = &self.function.returns;
-        let span = returns.ty.span();
-        let stored = at(
-            span,
-            quote! {
-                #dogpile::__macros::value::<#value>();
-                #dogpile::__macros::storable::<#value>();
-            },
-        );
-        let error = (returns.has_errors() && self.options.share_error.is_none()).then(|| {
-            let error = returns.error(dogpile);
-            at(span, quote!(#dogpile::__macros::shared_error::<#error>();))
-        });
-        quote!(#keyed #stored #error)
+        let span = self.function.returns.ty.span();
+        let stored = at(span, quote!(#dogpile::__macros::storable::<#value>();));
+        quote!(#keyed #stored)
     }
 
     fn run(&self) -> TokenStream {
@@ -250,7 +240,7 @@ impl Region<'_> {
         let (bypass, let_region, let_with) = (self.bypass(), self.let_region(), self.let_with(value));
         let let_key = self.let_keyed(&key, &self.made_key());
         let creator = creator(function, options);
-        let stored = quote!(#dogpile::__macros::Value::share(&*#found));
+        let stored = function.returns.share(dogpile, &quote!(&*#found));
         let stored =
             if function.returns.has_errors() { quote!(::std::result::Result::Ok(#stored)) } else { stored };
         let (backend, failed) = (self.backend_arm(), failed(function, options, &error));
@@ -407,9 +397,10 @@ impl Region<'_> {
             None => keys.own(options, &quote!(&#ident[#places[*#one]])),
         };
         let creator = multi::creator_of(function, options, keys, &quote!(#missing), &one, &of);
+        let copy = function.returns.share(dogpile, &quote!(&**#one));
         let shared = quote! {
             ::std::iter::Iterator::collect::<::std::vec::Vec<#value>>(
-                #found.iter().map(|#one| #dogpile::__macros::Value::share(&**#one))
+                #found.iter().map(|#one| #copy)
             )
         };
         let shared =
@@ -445,7 +436,8 @@ impl Region<'_> {
         let (region, all, made, one) = (local("region"), local("keys"), local("made"), local("one"));
         let (let_made, returned) = multi::let_made(self.function, self.options, keys, value);
         let keeps = multi::keeps(self.function, self.options, &one);
-        let (dogpile, store, wait) = (&self.options.dogpile, self.store_options(), wait(self.function));
+        let (store, wait) = (self.store_options(), wait(self.function));
+        let copy = self.function.returns.share(&self.options.dogpile, &quote!(#one));
         // What can't be stored is returned all the same.
         quote! {
             #let_made
@@ -456,7 +448,7 @@ impl Region<'_> {
                             ::std::iter::Iterator::zip(#all.iter(), &#made),
                             |(_, #one)| { let #one: &#value = #one; #keeps },
                         ),
-                        |(#all, #one)| (#all.as_str(), #dogpile::__macros::Value::share(#one)),
+                        |(#all, #one)| (#all.as_str(), #copy),
                     )
                 ),
                 #store,

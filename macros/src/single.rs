@@ -143,7 +143,7 @@ fn make(function: &Function, options: &Options, value: &TokenStream) -> TokenStr
     let (force, cache, policy, key) = (local("force"), local("cache"), local("policy"), local("key"));
     let (found, error) = (local("found"), local("error"));
 
-    let checks = checks(function, options, value);
+    let checks = checks(function, options);
     let bypass = options.bypass.as_ref().map(|bypass| {
         quote! {
             if #bypass {
@@ -155,7 +155,7 @@ fn make(function: &Function, options: &Options, value: &TokenStream) -> TokenStr
     let let_policy = let_policy(function, options, value);
     let creator = creator(function, options);
     let memoised = if function.is_async() { quote!(memoised_async) } else { quote!(memoised) };
-    let stored = quote!(#dogpile::__macros::Value::share(&*#found));
+    let stored = function.returns.share(dogpile, &quote!(&*#found));
     let stored =
         if function.returns.has_errors() { quote!(::std::result::Result::Ok(#stored)) } else { stored };
     let failed = failed(function, options, &error);
@@ -187,19 +187,14 @@ fn make(function: &Function, options: &Options, value: &TokenStream) -> TokenStr
     }
 }
 
-/// What the types must be, said at the types.
-fn checks(function: &Function, options: &Options, value: &TokenStream) -> TokenStream {
+/// What the arguments must be, said at their types.
+fn checks(function: &Function, options: &Options) -> TokenStream {
     let dogpile = &options.dogpile;
-    let returns = at(function.returns.ty.span(), quote!(#dogpile::__macros::value::<#value>();));
     let keyed = function.args.iter().filter(|arg| arg.keyed).map(|arg| {
         let owned = arg.owned();
         at(arg.ty.span(), quote!(#dogpile::__macros::key_part::<#owned>();))
     });
-    let error = (function.returns.has_errors() && options.share_error.is_none()).then(|| {
-        let error = function.returns.error(dogpile);
-        at(function.returns.ty.span(), quote!(#dogpile::__macros::shared_error::<#error>();))
-    });
-    quote!(#(#keyed)* #returns #error)
+    quote!(#(#keyed)*)
 }
 
 /// What owns the arguments, and calls the function.
@@ -228,20 +223,18 @@ pub(crate) fn failed(function: &Function, options: &Options, error: &Ident) -> T
     }
     let share = match &options.share_error {
         Some(share) => share.to_token_stream(),
-        None => quote!(#dogpile::__macros::SharedError::share),
+        None => at(function.returns.ty.span(), quote!(#dogpile::__macros::SharedError::share)),
     };
     quote!(::std::result::Result::Err(#dogpile::__macros::unshared(#error, #share)))
 }
 
 /// `get` and `peek`.
 fn look(function: &Function, options: &Options, value: &TokenStream, name: &str) -> TokenStream {
-    let dogpile = &options.dogpile;
     let (let_cache, let_key) = (let_cache(function, options), let_key(function, options));
     let (cache, key, found) = (local("cache"), local("key"), local("found"));
     let look = Ident::new(name, cache.span());
-    let got = quote! {
-        ::std::option::Option::map(#cache.#look(#key), |#found| #dogpile::__macros::Value::share(&*#found))
-    };
+    let copy = function.returns.share(&options.dogpile, &quote!(&*#found));
+    let got = quote!(::std::option::Option::map(#cache.#look(#key), |#found| #copy));
     // What is not cached where it is `None`, is there if it is `Some`.
     let (output, got) = if function.returns.drops_none {
         (value.clone(), quote!(::std::option::Option::flatten(#got)))

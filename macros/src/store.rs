@@ -6,22 +6,23 @@ use crate::multi;
 use crate::options::{Key, Options, Place};
 use proc_macro2::{Group, Ident, Span, TokenStream, TokenTree};
 use quote::{ToTokens, format_ident, quote};
+use syn::spanned::Spanned;
 
 /// A variable that no argument of the user's can be mixed up with.
 pub(crate) fn local(name: &str) -> Ident {
     format_ident!("__{name}", span = Span::mixed_site())
 }
 
-/// The same tokens, at the user's place: what the compiler says of them is said there.
+/// The same tokens, at the user's place: what the compiler says of them is said there. What they name stays the same.
 pub(crate) fn at(span: Span, tokens: TokenStream) -> TokenStream {
     let place = |token: TokenTree| match token {
         TokenTree::Group(group) => {
             let mut placed = Group::new(group.delimiter(), at(span, group.stream()));
-            placed.set_span(span);
+            placed.set_span(group.span().located_at(span));
             TokenTree::Group(placed)
         }
         mut token => {
-            token.set_span(span);
+            token.set_span(token.span().located_at(span));
             token
         }
     };
@@ -98,7 +99,10 @@ pub(crate) fn let_cache(function: &Function, options: &Options) -> TokenStream {
             let own = function.hidden("cache");
             quote!(let #cache = #owner::#own(#key);)
         }
-        Place::Cache(expr) | Place::Region(expr) => quote!(let #cache: &#dogpile::Cache<_, _, _> = &#expr;),
+        Place::Cache(expr) | Place::Region(expr) => {
+            let given = at(expr.span(), quote!(&#expr));
+            quote!(let #cache: &#dogpile::Cache<_, _, _> = #given;)
+        }
     }
 }
 

@@ -11,6 +11,26 @@ use std::borrow::Borrow;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash};
 
+impl<K, V, S> Cache<K, V, S> {
+    /// The cache's own policy.
+    ///
+    /// ```
+    /// use dogpile::{Cache, Policy};
+    /// use std::time::Duration;
+    ///
+    /// let policy = Policy::builder().stale(Duration::from_secs(60)).build()?;
+    /// let cache = Cache::builder().policy(policy).build()?;
+    /// // The same, for impatient callers.
+    /// let impatient = cache.policy().to_builder().wait(Duration::from_secs(1)).build()?;
+    /// assert_eq!(*cache.with(&impatient).get_or_create(&1, || "one"), "one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn policy(&self) -> &Policy<V> {
+        &self.inner.policy
+    }
+}
+
 /// # Values made on demand
 ///
 /// All of these find a value, or make it by a *creator*. Of all callers that miss one key at once, threads and tasks
@@ -30,24 +50,6 @@ impl<K: Hash + Eq, V, S: BuildHasher> Cache<K, V, S> {
     /// ```
     pub fn with<'c>(&'c self, policy: &'c Policy<V>) -> With<'c, K, V, S> {
         With::new(self, policy)
-    }
-
-    /// The cache's own policy.
-    ///
-    /// ```
-    /// use dogpile::{Cache, Policy};
-    /// use std::time::Duration;
-    ///
-    /// let policy = Policy::builder().stale(Duration::from_secs(60)).build()?;
-    /// let cache = Cache::builder().policy(policy).build()?;
-    /// // The same, for impatient callers.
-    /// let impatient = cache.policy().to_builder().wait(Duration::from_secs(1)).build()?;
-    /// assert_eq!(*cache.with(&impatient).get_or_create(&1, || "one"), "one");
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    #[must_use]
-    pub fn policy(&self) -> &Policy<V> {
-        &self.inner.policy
     }
 
     #[inline]

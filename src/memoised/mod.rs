@@ -86,9 +86,6 @@ impl<T: Clone + Send + Sync + 'static> Value for T {
     }
 }
 
-/// Compiles for what can be cached.
-pub fn value<T: Value>() {}
-
 /// An error that all who waited for it get.
 #[diagnostic::on_unimplemented(
     message = "callers of a memoised function can't share the error `{Self}`",
@@ -105,9 +102,6 @@ impl<E: Clone + Send + Sync + 'static> SharedError for E {
         self.clone()
     }
 }
-
-/// Compiles for what callers can share.
-pub fn shared_error<E: SharedError>() {}
 
 /// A `Result`, by whatever name.
 #[diagnostic::on_unimplemented(
