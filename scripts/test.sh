@@ -128,6 +128,9 @@ stage "a crate of a user's" scripts/scratch.sh
 stage "tests" cargo test --locked --all-features
 stage "tests on the second backend" second_backend
 stage "an example" cargo run --quiet --locked --example guard_a_file
+for example in memoise memoise_async; do
+    stage "example $example" cargo run --quiet --locked --all-features --example "$example"
+done
 stage "models and mutants" models
 stage "weakened orderings" weakened
 stage "schedules and histories" schedules short

@@ -4,6 +4,10 @@
 #[doc = include_str!("../docs/making-values.md")]
 pub mod making_values {}
 
+#[doc = include_str!("../docs/memoised.md")]
+#[cfg(feature = "macros")]
+pub mod memoised {}
+
 #[doc = include_str!("../docs/from-moka.md")]
 pub mod from_moka {}
 

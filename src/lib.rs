@@ -36,6 +36,7 @@
 //! | read, decide, write as one step | [`Cache::compute`], [`insert_if_absent`](Cache::insert_if_absent), [`remove_if`](Cache::remove_if) |
 //! | values made on demand, by a closure or a future at the call | [`Cache::get_or_create`], [`try_get_or_create`](Cache::try_get_or_create), [`get_or_create_async`](Cache::get_or_create_async), [`get_or_create_multi`](Cache::get_or_create_multi) |
 //! | the same, by a function told once | [`CacheBuilder::loader`], [`Cache::load`], [`Cache::refresh`] |
+//! | functions that remember what they returned | `#[cached]` (feature `macros`) |
 //! | stale values while new ones are made, limits to waiting, early refresh, remembered errors | [`Policy`] |
 //! | the dogpile lock without the cache | [`gate::Gate`] |
 //! | entries that expire | [`time_to_live`](CacheBuilder::time_to_live), [`time_to_idle`](CacheBuilder::time_to_idle), [`expire_after`](CacheBuilder::expire_after), [`InsertOptions::ttl`], [`Cache::expire_in`] |
@@ -77,6 +78,7 @@
 //! |---|---|---|
 //! | (none) | everything but the below | |
 //! | `serde` | `Cache::snapshot`, `Cache::restore` | serde |
+//! | `macros` | `#[cached]`: memoised functions | syn, quote, proc-macro2 and humantime, while compiling |
 //! | `tokio` | `gate::Tokio`: background creations and timers on a tokio runtime | tokio (rt, time) |
 //!
 //! # Limitations
@@ -117,6 +119,7 @@ pub use cache::{
     Pinned, Ref, With,
 };
 #[cfg(feature = "macros")]
+#[doc = include_str!("../docs/cached.md")]
 pub use dogpile_macros::cached;
 pub use engine::{CachedValue, Handle, RemovalCause, Stats};
 pub use error::{BuildError, CreateError, Error, ErrorKind, LoadError, PolicyError};
