@@ -143,3 +143,9 @@ pub mod __model {
     pub use crate::engine::model::{Engine, Guard, Limbo, Pool, Put};
     pub use crate::sync::with_shortcuts;
 }
+
+#[cfg(all(fuzzing, feature = "region"))]
+#[doc(hidden)]
+pub mod __codec {
+    pub use crate::codec::door::{decode, encode, forge};
+}

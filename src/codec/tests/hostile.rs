@@ -50,18 +50,10 @@ enum Tree {
 /// Large in memory, small in bytes.
 #[expect(clippy::large_enum_variant, reason = "that is the point")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "that is what it is for")]
 enum Wide {
     Nothing,
     Much([u64; 32]),
-}
-
-/// An entry of ours that says it is a `T`, with any payload.
-fn forged<T: Storable>(codec: &Codec, steps: u16, payload: &[u8]) -> Vec<u8> {
-    let mut out = Vec::new();
-    envelope::begin(codec, "key", codec.fingerprint::<T>(), &Meta::default(), &mut out).unwrap();
-    out.extend_from_slice(payload);
-    envelope::end(codec, steps, &mut out);
-    out
 }
 
 /// Why the payload is no `T`, in each envelope.
@@ -69,11 +61,7 @@ fn refused<T: Storable>(codec: &Codec, payload: &[u8]) -> Undecodable {
     let mut why = Vec::new();
     for envelope in [Envelope::Own, Envelope::Dogpile, Envelope::Plain] {
         let codec = codec.clone().envelope(envelope);
-        let mut steps = 0;
-        for (i, step) in codec.inner.steps.iter().enumerate() {
-            steps |= step.tag() << (4 * i);
-        }
-        let bytes = forged::<T>(&codec, steps, payload);
+        let bytes = door::forge::<T>(&codec, "key", payload);
         why.push(codec.decode::<T>("key", &bytes).map(|_| ()).expect_err("a hostile payload was read"));
     }
     assert!(why.iter().all(|other| *other == why[0]), "{why:?}");
