@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 /// How much a stored entry may cost to read. What is beyond a limit is a miss when it is read, and an error when it is
-/// written: nothing is stored that would not be read again.
+/// written, since it would not be read again; but what a value takes in memory is only known when it is read.
 ///
 /// A store is shared with others, and bytes can be damaged. So lengths are looked at before memory is asked for, nesting is
 /// counted before the stack is used, and what decompresses is stopped at its limit.
@@ -59,8 +59,8 @@ impl Limits {
     }
 
     /// How deep a value may be nested: lists, maps, structs, variants, options and newtypes each count one level. `json`
-    /// has at most 126, whatever is set here. What the stack takes is for the caller to know: 100 levels, the default, are
-    /// less than a tenth of a thread's usual 2 MiB.
+    /// has at most 126, whatever is set here. How much stack a level takes is the type's affair: at the default, 100, an
+    /// enum of 264 bytes takes less than 768 KiB in a build without optimisation.
     #[must_use]
     pub const fn max_depth(mut self, levels: u32) -> Self {
         self.max_depth = levels;

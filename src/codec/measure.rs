@@ -22,6 +22,8 @@ const HEADER: usize = size_of::<String>();
 pub(super) struct Measure {
     /// About so many bytes the value takes in memory.
     pub(super) bytes: usize,
+    /// Of all lists and maps together.
+    pub(super) elements: usize,
     left: u32,
     human: bool,
 }
@@ -54,7 +56,7 @@ impl ser::Error for Stopped {
 impl Measure {
     /// Walks through `value`, to a depth of `levels`.
     pub(super) fn of<T: Serialize + ?Sized>(value: &T, levels: u32, human: bool) -> Result<Self, Stopped> {
-        let mut measure = Self { bytes: 0, left: levels, human };
+        let mut measure = Self { bytes: 0, elements: 0, left: levels, human };
         value.serialize(&mut measure)?;
         Ok(measure)
     }
@@ -78,6 +80,11 @@ pub(super) struct Level<'a> {
 impl Level<'_> {
     fn part<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stopped> {
         value.serialize(&mut *self.measure)
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stopped> {
+        self.measure.elements += 1;
+        self.part(value)
     }
 
     fn leave(self) -> Result<(), Stopped> {
@@ -220,12 +227,12 @@ impl<'a> Serializer for &'a mut Measure {
 }
 
 macro_rules! parts {
-    ($($of:ident: $method:ident;)+) => {$(
+    ($($of:ident: $method:ident $by:ident;)+) => {$(
         impl $of for Level<'_> {
             type Ok = ();
             type Error = Stopped;
             fn $method<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stopped> {
-                self.part(value)
+                self.$by(value)
             }
             fn end(self) -> Result<(), Stopped> {
                 self.leave()
@@ -235,10 +242,10 @@ macro_rules! parts {
 }
 
 parts! {
-    SerializeSeq: serialize_element;
-    SerializeTuple: serialize_element;
-    SerializeTupleStruct: serialize_field;
-    SerializeTupleVariant: serialize_field;
+    SerializeSeq: serialize_element element;
+    SerializeTuple: serialize_element part;
+    SerializeTupleStruct: serialize_field part;
+    SerializeTupleVariant: serialize_field part;
 }
 
 macro_rules! fields {
@@ -263,7 +270,7 @@ impl SerializeMap for Level<'_> {
     type Error = Stopped;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Stopped> {
-        self.part(key)
+        self.element(key)
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Stopped> {

@@ -1,7 +1,8 @@
 //! A value as bytes, without its envelope: the formats.
 //!
 //! # Invariants
-//! - **What is written can be read.** A value is measured before it is written: deeper than the limit it is refused.
+//! - **What is written can be read.** A value is measured before it is written: deeper than
+//!   the limit, or with more elements, it is refused. Only what it takes in memory is not known before it is read.
 //! - **All or nothing.** Bytes that are left over after a value are no value.
 //! - **No panics out of bytes.** Whatever a value's own code does with them, it is a value or it is none.
 #![forbid(unsafe_code)]
@@ -165,11 +166,12 @@ impl Payloads {
             )),
             Stopped::Refused(_) => refused::<T>(stopped),
         })?;
+        let start = out.len();
         out.reserve(measure.bytes.min(self.limits.max_decompressed));
         match &self.kind {
-            Kind::Json => serde_json::to_writer(out, value).map_err(refused::<T>),
+            Kind::Json => serde_json::to_writer(&mut *out, value).map_err(refused::<T>),
             Kind::Msgpack => {
-                let mut serializer = rmp_serde::Serializer::new(out).with_struct_map();
+                let mut serializer = rmp_serde::Serializer::new(&mut *out).with_struct_map();
                 serializer.unstable_set_max_depth(usize::MAX);
                 value.serialize(&mut serializer).map_err(refused::<T>)
             }
@@ -182,7 +184,16 @@ impl Payloads {
                 Ok(())
             }
             Kind::Noop | Kind::Functions(_) => Ok(()),
+        }?;
+        // As `Budget` counts them.
+        let most = self.limits.max_elements.max(out.len() - start);
+        if measure.elements > most {
+            return Err(Error::new(ErrorKind::Encode, "codec encode").detail(format!(
+                "{} has more elements than max_elements allows, which is {most}: raise it, or store smaller values",
+                type_name::<T>()
+            )));
         }
+        Ok(())
     }
 
     /// The value that the bytes are, by the functions that there must be for its type.

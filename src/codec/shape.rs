@@ -105,7 +105,7 @@ fn traced<T: DeserializeOwned>() -> u64 {
 const MOST_RUNS: usize = 256;
 /// Questions in all runs together.
 const MOST_ASKED: usize = 20_000;
-const MOST_DEPTH: usize = 48;
+const MOST_DEPTH: usize = 32;
 /// So often something that could be left out is tried.
 const TRIES: usize = 2;
 

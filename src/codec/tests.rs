@@ -331,6 +331,30 @@ fn what_is_too_large_or_too_deep_is_not_written() {
     assert!(text.contains("which is 126"), "JSON has a limit of its own: {text}");
 }
 
+/// Elements that take no bytes count as they do when they are read.
+#[test]
+fn what_has_too_many_elements_is_not_written() {
+    let codec = Codec::postcard().limits(Limits::new().max_elements(1000));
+    for (value, fits) in
+        [(vec![vec![(); 499]; 2], true), (vec![vec![(); 500]; 2], false), (vec![vec![]; 1000], true)]
+    {
+        match codec.encode("key", &Meta::default(), &value) {
+            Ok(bytes) => {
+                assert!(fits);
+                assert_eq!(codec.decode::<Vec<Vec<()>>>("key", &bytes).unwrap().1, value);
+            }
+            Err(error) => {
+                assert!(!fits);
+                assert!(
+                    error.to_string().contains("more elements than max_elements allows, which is 1000"),
+                    "{error}"
+                );
+            }
+        }
+    }
+    assert!(codec.encode("key", &Meta::default(), &vec![1_u8; 5000]).is_ok(), "there are bytes for them");
+}
+
 /// The deepest value that is written is read again, in each format, in a thread's usual stack.
 #[test]
 fn what_is_written_is_read_again_at_the_limit_of_depth() {
