@@ -49,7 +49,7 @@ pub trait Format: Send + Sync {
     fn decode(&self, bytes: &[u8], slot: Slot<'_>) -> Result<(), BoxError>;
 }
 
-/// A value that is to be written: of any type, as serde has it.
+/// A value that is to be written: of any type, as serde has it. [`Format`] has an example.
 pub struct Value<'a>(pub(super) &'a dyn erased_serde::Serialize);
 
 impl Serialize for Value<'_> {
@@ -68,7 +68,7 @@ impl fmt::Debug for Value<'_> {
 pub(super) type Fill<'a> =
     dyn FnMut(&mut dyn erased_serde::Deserializer<'_>) -> Result<(), erased_serde::Error> + 'a;
 
-/// Where a value that was read goes.
+/// Where a value that was read goes. [`Format`] has an example.
 pub struct Slot<'a>(pub(super) &'a mut Fill<'a>);
 
 impl Slot<'_> {

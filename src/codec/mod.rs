@@ -39,6 +39,12 @@ use std::time::Duration;
 use steps::Step;
 
 /// What stands around a value's bytes in a store.
+///
+/// ```
+/// use dogpile::codec::Envelope;
+/// assert_eq!(Envelope::default(), Envelope::Own);
+/// assert_eq!(Envelope::Dogpile.to_string(), "dogpile");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Envelope {
@@ -325,22 +331,48 @@ impl Codec {
     ///
     /// Our envelope says of each entry how it was compressed, and what does not become smaller stays as it is. So
     /// compressions and thresholds may change without any entry being lost.
+    ///
+    /// ```
+    /// # use dogpile::codec::{Codec, Envelope, Limits};
+    /// let codec = Codec::json().zstd(3)?.threshold(1024);
+    /// assert_eq!(format!("{codec:?}"), "Codec(json+zstd, envelope own)");
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
     pub fn threshold(self, bytes: usize) -> Self {
         self.with(|inner| inner.threshold = bytes)
     }
 
     /// With another envelope.
+    ///
+    /// ```
+    /// # use dogpile::codec::{Codec, Envelope, Limits};
+    /// let codec = Codec::json().envelope(Envelope::Dogpile);
+    /// assert_eq!(format!("{codec:?}"), "Codec(json, envelope dogpile)");
+    /// ```
     pub fn envelope(self, envelope: Envelope) -> Self {
         self.with(|inner| inner.envelope = envelope)
     }
 
     /// With other limits.
+    ///
+    /// ```
+    /// # use dogpile::codec::{Codec, Envelope, Limits};
+    /// let codec = Codec::json().limits(Limits::new().max_bytes(1 << 20));
+    /// assert_eq!(format!("{codec:?}"), "Codec(json, envelope own)");
+    /// ```
     pub fn limits(self, limits: Limits) -> Self {
         self.with(|inner| inner.payloads.limits = limits)
     }
 
     /// With a version of the stored types, for changes that serde does not see: a field that now means something else.
     /// Entries of other versions are misses. In our own envelope only.
+    ///
+    /// ```
+    /// # use dogpile::codec::{Codec, Envelope, Limits};
+    /// // `price` is in cents now, and was in euros.
+    /// let codec = Codec::json().schema(2);
+    /// assert_eq!(format!("{codec:?}"), "Codec(json, envelope own)");
+    /// ```
     pub fn schema(self, version: u32) -> Self {
         self.with(|inner| inner.schema = version)
     }
