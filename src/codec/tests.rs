@@ -331,6 +331,25 @@ fn what_is_too_large_or_too_deep_is_not_written() {
     assert!(text.contains("which is 126"), "JSON has a limit of its own: {text}");
 }
 
+/// To the last bit, and their way through text included.
+#[test]
+fn floats_come_back_as_they_were() {
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut floats = vec![f64::MIN_POSITIVE, f64::MAX, f64::EPSILON, -0.0, 5e-324];
+    while floats.len() < 1000 {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        floats.extend(Some(f64::from_bits(random)).filter(|float| float.is_finite()));
+    }
+    let bits = |floats: &[f64]| floats.iter().map(|float| float.to_bits()).collect::<Vec<_>>();
+    for codec in all_chains() {
+        let bytes = codec.encode("key", &Meta::default(), &floats).unwrap();
+        let back = codec.decode::<Vec<f64>>("key", &bytes).unwrap().1;
+        assert_eq!(bits(&back), bits(&floats), "{codec:?}");
+    }
+}
+
 /// Elements that take no bytes count as they do when they are read.
 #[test]
 fn what_has_too_many_elements_is_not_written() {
