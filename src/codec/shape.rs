@@ -15,7 +15,8 @@
 //!   name and size are in the number all the same.
 //!
 //! # Cost
-//! Some microseconds for a type's first use; then a look into a small map, without a lock.
+//! For a type's first use in the process up to 256 runs and 20,000 questions, a handful for most types; then a look into a
+//! small map, without a lock.
 //! # Source
 //! The idea of answering a type's questions is serde-reflection's; there to find formats, here only to hash them.
 #![forbid(unsafe_code)]
