@@ -130,6 +130,12 @@ pub(crate) use std::sync::OnceLock;
 pub(crate) use std::sync::{Arc, LazyLock};
 #[cfg(feature = "region")]
 pub(crate) use std::sync::{PoisonError, RwLock};
+/// What checks of foreign code run with. They are not modelled.
+#[cfg(feature = "conformance")]
+pub(crate) use std::{
+    sync::{Barrier, mpsc},
+    thread::{ScopedJoinHandle, scope},
+};
 
 /// A fence that comes after a read-modify-write of `of`. ThreadSanitizer knows no fences: for it, a load of that place.
 #[inline(always)]

@@ -4,10 +4,13 @@
 //! the same in futures. Backends know nothing of staleness, of creators, of who waits for whom: they keep what they are
 //! given, until its time to live is over.
 //!
+//! Whoever writes a backend runs `conformance` on it (feature `conformance`): all that is said here, as checks with names.
 #![forbid(unsafe_code)]
 
 mod adapted;
 mod arguments;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod memory;
 mod null;
 mod proxy;
