@@ -165,8 +165,20 @@ impl AsyncRegion {
     /// # Errors
     /// As there.
     pub async fn get_value_metadata<T: Storable>(&self, key: &str) -> Result<Option<CachedItem<T>>, Error> {
+        self.get_value_metadata_with(key, GetOptions::new()).await
+    }
+
+    /// As [`Region::get_value_metadata_with`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn get_value_metadata_with<T: Storable>(
+        &self,
+        key: &str,
+        options: GetOptions,
+    ) -> Result<Option<CachedItem<T>>, Error> {
         let core = self.slot.core()?;
-        Ok(core.find(key, GetOptions::new()).await?.map(|found| core.metadata(found)))
+        Ok(core.find(key, options).await?.map(|found| core.metadata(found)))
     }
 
     /// As [`Region::get_multi`].

@@ -274,8 +274,32 @@ impl Region {
     /// # Errors
     /// As `get`.
     pub fn get_value_metadata<T: Storable>(&self, key: &str) -> Result<Option<CachedItem<T>>, Error> {
+        self.get_value_metadata_with(key, GetOptions::new())
+    }
+
+    /// As [`get_value_metadata`](Self::get_value_metadata), with options.
+    ///
+    /// ```
+    /// use dogpile::region::{GetOptions, How, Scope};
+    ///
+    /// let region = dogpile::Region::in_memory();
+    /// region.set("key", 1)?;
+    /// region.invalidate(Scope::Region, How::Hard)?;
+    /// assert_eq!(region.get_value_metadata::<i32>("key")?, None);
+    /// let any = region.get_value_metadata_with::<i32>("key", GetOptions::new().ignore_expiration())?;
+    /// assert_eq!(*any.unwrap().payload, 1);
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As `get`.
+    pub fn get_value_metadata_with<T: Storable>(
+        &self,
+        key: &str,
+        options: GetOptions,
+    ) -> Result<Option<CachedItem<T>>, Error> {
         let core = self.slot.core()?;
-        Ok(core.find_now(key, GetOptions::new())?.map(|found| core.metadata(found)))
+        Ok(core.find_now(key, options)?.map(|found| core.metadata(found)))
     }
 
     /// The fresh values of many keys, in their order, by one read of the backend. Of no keys: none, and no read.
