@@ -3,9 +3,11 @@
 #
 #     scripts/python.sh golden           records what the packages write, in tests/golden/python.json
 #     scripts/python.sh golden --check   records again and compares; and lets the packages read tests/golden/ours.json
+#     scripts/python.sh oracle           records what they do, call by call, in tests/golden/oracle.jsonl
+#     scripts/python.sh oracle --check   records again and compares
 #
 # Needs Python 3 with venv, and for the first run the network. The packages, in pinned versions, go into a virtual
-# environment in the target folder.
+# environment in the target folder; without arguments that is all.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -15,8 +17,6 @@ packages=(
     'ormsgpack==1.13.1'
     'zstd==1.5.7.2'
 )
-script=$1
-shift
 home=${CARGO_TARGET_DIR:-$PWD/target}/python
 if [ "$(cat "$home/installed" 2>/dev/null)" != "${packages[*]}" ]; then
     rm -rf "$home"
@@ -24,4 +24,7 @@ if [ "$(cat "$home/installed" 2>/dev/null)" != "${packages[*]}" ]; then
     "$home/bin/pip" install --quiet --disable-pip-version-check "${packages[@]}"
     echo "${packages[*]}" >"$home/installed"
 fi
+[ $# -gt 0 ] || exit 0
+script=$1
+shift
 exec "$home/bin/python" "scripts/$script.py" "$@"

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Everything that must be green. Installs what it needs where it can, and ends with what did not run and why.
 #
-# Needs Rust (stable and nightly, by rustup), a C compiler and git. Uses apt for valgrind, binutils and g++, and cargo
-# for cargo-fuzz. With CI=true a stage that could not run is a failure.
+# Needs Rust (stable and nightly, by rustup), a C compiler and git. Uses apt for valgrind, binutils, g++ and Python, pip for
+# the packages that we are compared with, and cargo for cargo-fuzz. With CI=true a stage that could not run is a failure.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,6 +41,12 @@ cannot() {
 # have_command NAME PACKAGE: there is such a command, or apt can install it.
 have_command() {
     command -v "$1" >/dev/null && return
+    apt_install "$2"
+    command -v "$1" >/dev/null
+}
+
+# apt_install PACKAGE: where there is apt.
+apt_install() {
     local as_root=()
     [ "$(id -u)" -eq 0 ] || as_root=(sudo -n)
     command -v apt-get >/dev/null || return
@@ -48,8 +54,14 @@ have_command() {
         "${as_root[@]}" apt-get update -qq >/dev/null 2>&1
         updated=yes
     fi
-    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$2" >/dev/null 2>&1
-    command -v "$1" >/dev/null
+    "${as_root[@]}" apt-get install -y -qq --no-install-recommends "$1" >/dev/null 2>&1
+}
+
+# Python, with the packages that we are compared with.
+have_python() {
+    have_command python3 python3 || return
+    python3 -c 'import ensurepip' 2>/dev/null || apt_install python3-venv
+    scripts/python.sh
 }
 
 have_nightly() {
@@ -119,6 +131,15 @@ instructions() {
     cargo run -p dogpile-benches --release --locked -- instructions --check
 }
 
+# What is recorded of the Python packages is still what they do; that we do the same are tests.
+oracles() {
+    scripts/python.sh golden --check || return
+    scripts/python.sh oracle --check || return
+    # All but the version of Python.
+    scripts/python.sh keys_golden | grep -v '^"python"' | cmp - <(grep -v '^"python"' tests/golden/keys.json) || return
+    cargo test -p dogpile --locked --all-features --test oracle -- --nocapture
+}
+
 stage "format" cargo fmt --all --check
 stage "clippy" cargo clippy --workspace --all-targets --all-features --locked -- -D warnings
 stage "documentation" docs
@@ -137,6 +158,11 @@ stage "schedules and histories" schedules short
 stage "bugs planted in schedules" schedules planted
 stage "single flight beside the peers" single_flight
 stage "soak, 20 s" soak
+if have_python; then
+    stage "the Python packages as oracles" oracles
+else
+    skip "the Python packages as oracles" "Python 3 with venv, and once the network, are needed: apt-get install python3 python3-venv"
+fi
 if have_command valgrind valgrind && have_command objdump binutils; then
     stage "instruction counts" instructions
 else

@@ -31,3 +31,7 @@ pub mod envelope {}
 #[doc = include_str!("../docs/configuration.md")]
 #[cfg(feature = "region")]
 pub mod configuration {}
+
+#[doc = include_str!("../docs/oracle-table.md")]
+#[cfg(feature = "region")]
+pub mod oracle_table {}
