@@ -55,7 +55,7 @@ pub enum Envelope {
     /// apart; entries have neither tags nor times to live of their own.
     Dogpile,
     /// None, as cachetory has it: the value's bytes and nothing else. Types are not told apart, and nothing is known of an
-    /// entry's age.
+    /// entry's age: the store ends it when it is no longer fresh, so it is never served stale.
     Plain,
 }
 

@@ -349,7 +349,11 @@ impl Core {
 
     /// How long the store shall keep an item.
     pub(crate) fn store_ttl(&self, item: &Item, policy: &RegionPolicy) -> Option<Duration> {
-        let after = policy.stale.map(|stale| stale.max(policy.stale_if_error));
+        let after = match self.has_epochs() {
+            true => policy.stale.map(|stale| stale.max(policy.stale_if_error)),
+            // Nobody could tell that it is stale.
+            false => Some(Duration::ZERO),
+        };
         let life = match (item.meta.ttl, after) {
             // Of its own, it ends there; unless something was said about what comes after.
             (Some(ttl), None) => ttl,

@@ -310,8 +310,8 @@ impl Core {
         Ok(())
     }
 
-    /// Whether values tell from which epoch they are.
-    fn has_epochs(&self) -> bool {
+    /// Whether values tell from which epoch they are, and how old.
+    pub(crate) fn has_epochs(&self) -> bool {
         self.takes != Takes::Bytes || self.codec.has_envelope() != Envelope::Plain
     }
 

@@ -34,3 +34,38 @@ fn k1_remembered_failures_are_forgotten_in_time() {
     assert!(left < 64 * 129, "{left} are remembered");
     assert!(left >= 1_000, "{left}: the last second's are among them");
 }
+
+/// In cachetory's form a value tells nothing of its age: the store ends it when it is no longer fresh.
+#[test]
+fn what_can_not_tell_its_age_is_never_stale() {
+    use crate::backend::MemoryBackend;
+    use crate::codec::{Codec, Envelope};
+
+    let minute = Duration::from_secs(60);
+    for stale in [None, Some(Duration::ZERO), Some(10 * minute)] {
+        let clock = ManualClock::new();
+        let mut policy = RegionPolicy::builder().fresh(minute);
+        if let Some(stale) = stale {
+            policy = policy.stale(stale);
+        }
+        let backend = MemoryBackend::builder().serialized(true).clock(clock.clone()).build().unwrap();
+        let region = Region::builder()
+            .backend(backend)
+            .codec(Codec::json().envelope(Envelope::Plain))
+            .policy(policy.build().unwrap())
+            .clock(clock.clone())
+            .build()
+            .unwrap();
+        region.set("set", 1).unwrap();
+        region.get_or_create("made", || 1).unwrap();
+        clock.advance(minute - Duration::from_millis(1));
+        for key in ["set", "made"] {
+            assert_eq!(region.get::<i32>(key).unwrap().as_deref(), Some(&1), "{key}, stale {stale:?}");
+        }
+        clock.advance(Duration::from_millis(1));
+        for key in ["set", "made"] {
+            assert_eq!(region.get::<i32>(key).unwrap(), None, "{key}, stale {stale:?}");
+            assert_eq!(*region.get_or_create(key, || 2).unwrap(), 2);
+        }
+    }
+}
