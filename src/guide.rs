@@ -32,6 +32,14 @@ pub mod envelope {}
 #[cfg(feature = "region")]
 pub mod configuration {}
 
+#[doc = include_str!("../docs/from-dogpile-cache.md")]
+#[cfg(feature = "region")]
+pub mod from_dogpile_cache {}
+
+#[doc = include_str!("../docs/from-cachetory.md")]
+#[cfg(feature = "region")]
+pub mod from_cachetory {}
+
 #[doc = include_str!("../docs/oracle-table.md")]
 #[cfg(feature = "region")]
 pub mod oracle_table {}
