@@ -1,7 +1,7 @@
 //! What dogpile.cache and cachetory do, row by row of a table that they have made themselves, is what regions do; but where
 //! we differ on purpose.
 //!
-//! `scripts/oracle.py` makes the table, `tests/golden/oracle.jsonl`, and tells whether it is still true.
+//! Each row is done by threads and by tasks. `scripts/oracle.py` makes the table, `tests/golden/oracle.jsonl`, and tells whether it is still true.
 #![cfg(feature = "region")]
 
 #[path = "oracle/intended.rs"]
@@ -12,7 +12,7 @@ mod ours;
 mod page;
 
 use intended::INTENDED;
-use ours::Outcome;
+use ours::{Face, Outcome};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -121,7 +121,9 @@ impl Difference {
 fn differ() -> (Vec<Row>, Vec<Difference>) {
     let (mut same, mut different, mut wrong) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows() {
-        let ours = ours::run(&row);
+        let ours = ours::run(&row, Face::Threads);
+        let by_tasks = ours::run(&row, Face::Tasks);
+        assert_eq!(ours, by_tasks, "threads and tasks: {}, {}", row.backend, row.call());
         let is_different = !is_same(&Value::Object(ours.clone()), &Value::Object(row.outcome.clone()));
         let reasons: Vec<&'static str> =
             INTENDED.iter().filter(|intended| (intended.covers)(&row)).map(|intended| intended.id).collect();

@@ -4,10 +4,11 @@ use super::Row;
 use dogpile::backend::{Backend, MemoryBackend, NullBackend, Proxy, Put, Stored};
 use dogpile::codec::{Codec, Envelope};
 use dogpile::gate::{Job, Runner};
-use dogpile::region::{GetOptions, How, Mangler, RegionBuilder, Scope, SetOptions};
+use dogpile::region::{CachedItem, GetOptions, How, Mangler, RegionBuilder, Scope, SetOptions};
 use dogpile::time::{Instant, ManualClock};
 use dogpile::{CreateError, Error, ErrorKind, Region, RegionPolicy};
 
+use pollster::block_on;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,8 +41,16 @@ struct Transparent;
 
 impl Proxy for Transparent {}
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Face {
+    Threads,
+    Tasks,
+}
+
 struct Ours<'r> {
     row: &'r Row,
+    face: Face,
     region: Region,
     /// Where the values are; none for the null backend.
     store: Option<MemoryBackend>,
@@ -141,7 +150,7 @@ fn old_value(state: &str, key: &str) -> Value {
 }
 
 impl<'r> Ours<'r> {
-    fn new(row: &'r Row) -> Self {
+    fn new(row: &'r Row, face: Face) -> Self {
         let clock = ManualClock::new();
         let is_dogpile = row.package == "dogpile.cache";
         let later = Later::default();
@@ -159,6 +168,7 @@ impl<'r> Ours<'r> {
         });
         let ours = Self {
             row,
+            face,
             region: Region::new("oracle"),
             store,
             base: policy.build().unwrap(),
@@ -306,60 +316,38 @@ impl<'r> Ours<'r> {
             options = options.ignore_expiration();
         }
         let policy = self.policy(how);
-        let with = region.with(&policy);
         let nothing = |()| Value::Null;
         let or_key_error = |found: Value| if found == json!([]) { raises("KeyError") } else { found };
+        // The same method, of the region for threads or of that for tasks.
+        macro_rules! ask {
+            ($method:ident($($argument:expr),*)) => {
+                match self.face {
+                    Face::Threads => region.$method($($argument),*),
+                    Face::Tasks => region.for_tasks().and_then(|region| block_on(region.$method($($argument),*))),
+                }
+            };
+        }
         attempt(match method {
-            "get" if self.row.settings.get("tasks").is_some() => {
-                let tasks = region.for_tasks().unwrap();
-                pollster::block_on(tasks.get_with(key, options)).map(value_of)
-            }
-            "get" => region.get_with(key, options).map(value_of),
-            "getitem" => region.get(key).map(value_of).map(or_key_error),
+            "get" => ask!(get_with(key, options)).map(value_of),
+            "getitem" => ask!(get(key)).map(value_of).map(or_key_error),
             "get of another prefix" => self
                 .other()
                 .get("k")
                 .map(|found: Option<Arc<Value>>| json!([found.map(|value| (*value).clone())])),
-            "get_value_metadata" => region.get_value_metadata_with::<Value>(key, options).map(|found| {
-                found.map_or(json!([]), |found| {
+            "get_value_metadata" => ask!(get_value_metadata_with(key, options)).map(|found| {
+                found.map_or(json!([]), |found: CachedItem<Value>| {
                     let set = found.cached_time.unwrap().as_secs_f64() - START_UNIX;
                     json!([*found.payload, set, found.age.as_secs_f64()])
                 })
             }),
             "get_multi" | "get_many" => {
-                region.get_multi_with(&keys, options).map(|found| found.into_iter().map(value_of).collect())
+                ask!(get_multi_with(&keys, options)).map(|found| found.into_iter().map(value_of).collect())
             }
-            "get_or_create" if self.row.settings.get("runner").is_some() => {
-                let (calls, name) = (Arc::clone(&self.calls), key.to_owned());
-                let create = move || {
-                    calls.lock().unwrap().push(json!(name));
-                    Ok(json!(format!("new {name}")))
-                };
-                Ok(created(with.try_get_or_create_detached(key, create), |value| json!([*value])))
+            "get_or_create" | "cached" | "refresh" => {
+                Ok(created(self.create(method, key, how, &policy), |value| json!([*value])))
             }
-            "cached" if self.row.settings.get("tasks").is_some() => {
-                let tasks = region.for_tasks().unwrap();
-                let made = pollster::block_on(
-                    tasks.with(&policy).try_get_or_create(key, async { self.make(key, how) }),
-                );
-                Ok(created(made, |value| json!([*value])))
-            }
-            "get_or_create" | "cached" => {
-                Ok(created(with.try_get_or_create(key, || self.make(key, how)), |value| json!([*value])))
-            }
-            "refresh" => Ok(created(with.try_refresh(key, || self.make(key, how)), |value| json!([*value]))),
             "get_or_create_multi" => {
-                let make = |keys: &[&str]| {
-                    self.calls.lock().unwrap().push(json!(keys));
-                    if how.get("raises").is_some() {
-                        return Err(Refused);
-                    }
-                    let mut made: Vec<Value> = keys.iter().map(|key| json!(format!("new {key}"))).collect();
-                    let short = how.get("short").map_or(0, |short| short.as_u64().unwrap() as usize);
-                    made.truncate(made.len() - short);
-                    Ok(made)
-                };
-                let made = with.try_get_or_create_multi::<Value, Refused>(&keys, make);
+                let made = self.create_multi(&keys, how, &policy);
                 Ok(created(made, |values| values.into_iter().map(|value| value_of(Some(value))).collect()))
             }
             "set" | "setitem" => {
@@ -371,22 +359,22 @@ impl<'r> Ours<'r> {
                     options = options.if_absent();
                 }
                 let value = how.get("value").cloned().unwrap_or_else(|| json!("put"));
-                region.set_with(key, value, options).map(drop).map(nothing)
+                ask!(set_with(key, value, options)).map(drop).map(nothing)
             }
             "set_multi" | "set_many" => {
-                region.set_multi(keys.iter().map(|key| (*key, json!(format!("put {key}"))))).map(nothing)
+                ask!(set_multi(keys.iter().map(|key| (*key, json!(format!("put {key}")))))).map(nothing)
             }
-            "expire_in" => region.expire_in(key, how.get("ttl").and_then(seconds)).map(drop).map(nothing),
-            "delete" | "purge" if self.row.package == "cachetory" => region.delete(key).map(Value::Bool),
+            "expire_in" => ask!(expire_in(key, how.get("ttl").and_then(seconds))).map(drop).map(nothing),
+            "delete" | "purge" if self.row.package == "cachetory" => ask!(delete(key)).map(Value::Bool),
             "delitem" => {
-                region.delete(key).map(|was_there| if was_there { Value::Null } else { raises("KeyError") })
+                ask!(delete(key)).map(|was_there| if was_there { Value::Null } else { raises("KeyError") })
             }
-            "delete" => region.delete(key).map(drop).map(nothing),
-            "delete_multi" | "delete_many" => region.delete_multi(&keys).map(nothing),
-            "clear" => region.clear().map(nothing),
-            "invalidate hard" => region.invalidate(Scope::Region, How::Hard).map(nothing),
-            "invalidate soft" => region.invalidate(Scope::Region, How::Soft).map(nothing),
-            "key_is_locked" => region.key_is_locked(key).map(Value::Bool),
+            "delete" => ask!(delete(key)).map(drop).map(nothing),
+            "delete_multi" | "delete_many" => ask!(delete_multi(&keys)).map(nothing),
+            "clear" => ask!(clear()).map(nothing),
+            "invalidate hard" => ask!(invalidate(Scope::Region, How::Hard)).map(nothing),
+            "invalidate soft" => ask!(invalidate(Scope::Region, How::Soft)).map(nothing),
+            "key_is_locked" => ask!(key_is_locked(key)).map(Value::Bool),
             "is_configured" => Ok(Value::Bool(region.is_configured())),
             "configure" => {
                 let mut builder = self.settings("prefix");
@@ -398,6 +386,70 @@ impl<'r> Ours<'r> {
             "actual_backend" => self.actual_backend(how).map(Value::Bool),
             other => panic!("the method {other} has no counterpart here"),
         })
+    }
+
+    fn create(
+        &self,
+        method: &str,
+        key: &str,
+        how: &Map<String, Value>,
+        policy: &RegionPolicy,
+    ) -> Result<Arc<Value>, CreateError<Refused>> {
+        let (calls, name) = (Arc::clone(&self.calls), key.to_owned());
+        let detached = move || {
+            calls.lock().unwrap().push(json!(name));
+            Ok(json!(format!("new {name}")))
+        };
+        let is_detached = self.row.settings.get("runner").is_some();
+        match self.face {
+            Face::Threads => {
+                let with = self.region.with(policy);
+                match method {
+                    "refresh" => with.try_refresh(key, || self.make(key, how)),
+                    _ if is_detached => with.try_get_or_create_detached(key, detached),
+                    _ => with.try_get_or_create(key, || self.make(key, how)),
+                }
+            }
+            Face::Tasks => {
+                let tasks = self.region.for_tasks().map_err(CreateError::Backend)?;
+                let with = tasks.with(policy);
+                block_on(async {
+                    match method {
+                        "refresh" => with.try_refresh(key, async { self.make(key, how) }).await,
+                        _ if is_detached => {
+                            with.try_get_or_create_detached(key, async move { detached() }).await
+                        }
+                        _ => with.try_get_or_create(key, async { self.make(key, how) }).await,
+                    }
+                })
+            }
+        }
+    }
+
+    fn create_multi(
+        &self,
+        keys: &[&str],
+        how: &Map<String, Value>,
+        policy: &RegionPolicy,
+    ) -> Result<Vec<Arc<Value>>, CreateError<Refused>> {
+        let make = |keys: &[&str]| {
+            self.calls.lock().unwrap().push(json!(keys));
+            if how.get("raises").is_some() {
+                return Err(Refused);
+            }
+            let mut made: Vec<Value> = keys.iter().map(|key| json!(format!("new {key}"))).collect();
+            let short = how.get("short").map_or(0, |short| short.as_u64().unwrap() as usize);
+            made.truncate(made.len() - short);
+            Ok(made)
+        };
+        match self.face {
+            Face::Threads => self.region.with(policy).try_get_or_create_multi(keys, make),
+            Face::Tasks => {
+                let tasks = self.region.for_tasks().map_err(CreateError::Backend)?;
+                let make = |keys: Vec<&str>| std::future::ready(make(&keys));
+                block_on(tasks.with(policy).try_get_or_create_multi(keys, make))
+            }
+        }
     }
 
     /// Whether it is the backend that values go to.
@@ -429,8 +481,8 @@ impl<'r> Ours<'r> {
 }
 
 /// Does a row over again.
-pub(crate) fn run(row: &Row) -> Outcome {
-    let ours = Ours::new(row);
+pub(crate) fn run(row: &Row, face: Face) -> Outcome {
+    let ours = Ours::new(row, face);
     let mut out = Outcome::new();
     out.insert("result".into(), ours.call(&row.method, "k", &row.arguments));
     let jobs: Vec<Job> = std::mem::take(&mut *ours.later.0.lock().unwrap());

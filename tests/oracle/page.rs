@@ -23,7 +23,7 @@ pub(crate) fn page(same: &[Row], different: &[Difference]) -> String {
     let mut page = format!(
         "The Python packages as oracles.\n\n\
          A script calls dogpile.cache {} and cachetory {}, method by method, on values in every state, and records what comes \
-         of it: {} rows. A test does the same with regions. They differ in {} rows, each for one of the reasons below; were \
+         of it: {} rows. A test does the same with regions, by threads and by tasks. They differ in {} rows, each for one of the reasons below; were \
          there another, the test would fail. It also keeps this page.\n\n",
         version("dogpile.cache"),
         version("cachetory"),
