@@ -48,7 +48,6 @@ enum Tree {
 }
 
 /// Large in memory, small in bytes.
-#[expect(clippy::large_enum_variant, reason = "that is the point")]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[expect(clippy::large_enum_variant, reason = "that is what it is for")]
 enum Wide {
