@@ -27,7 +27,6 @@ const TAGS: u8 = 32;
 const KNOWN: u8 = CREATED | EPOCH | TTL | CUT | COST | TAGS;
 
 /// Where things stand in ours.
-const AT_FLAGS: usize = 4;
 const AT_STEPS: usize = 6;
 const AT_CHECKSUM: usize = 8;
 const AFTER_CHECKSUM: usize = 12;

@@ -7,8 +7,6 @@
 //! What can't be read is never an error to the caller of a region, and never a panic: it is a miss, counted, and made anew.
 //! [`Undecodable`] lists why.
 #![forbid(unsafe_code)]
-// Until the region calls `encode` and `decode`.
-#![allow(dead_code)]
 
 mod envelope;
 mod format;
