@@ -328,6 +328,45 @@ fn methods_and_generic_functions() {
     assert_eq!((text(1), text("a"), text(1)), ("1".into(), "a".into(), "1".into()));
 }
 
+/// What reads alike in a key may be of another type.
+#[test]
+fn instances_of_a_generic_function_are_not_confused() {
+    static REGION: LazyLock<Region> = LazyLock::new(Region::in_memory);
+
+    #[cached(region = REGION)]
+    fn size<T: serde::Serialize + Clone + Send + Sync + 'static, const N: usize>(_value: T) -> usize {
+        size_of::<T>() + N
+    }
+    assert_eq!((size::<_, 0>(1_u8), size::<_, 0>(1_u64), size::<_, 1>(1_u8)), (1, 8, 2));
+    assert!(size::key::<_, 1>(1_u8).unwrap().contains("size<u8,1>"));
+}
+
+/// Such a call has no key; it is run.
+#[test]
+fn an_argument_that_refuses_to_be_a_key() {
+    #[derive(Clone)]
+    struct Refuses;
+    impl serde::Serialize for Refuses {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("never"))
+        }
+    }
+    static REGION: LazyLock<Region> = LazyLock::new(Region::in_memory);
+    static RUNS: Runs = Runs::new();
+
+    #[cached(region = REGION)]
+    fn counted(_x: Refuses) -> usize {
+        RUNS.another()
+    }
+    #[cached(region = REGION, backend_error = |error: Error| error)]
+    fn told(_x: Refuses) -> Result<usize, Error> {
+        Ok(RUNS.another())
+    }
+    assert_eq!((counted(Refuses), counted(Refuses)), (1, 2));
+    assert_eq!(counted::key(Refuses).unwrap_err().kind(), ErrorKind::Key);
+    assert_eq!((told(Refuses).unwrap_err().kind(), RUNS.count()), (ErrorKind::Key, 2));
+}
+
 #[test]
 fn a_store_that_fails_does_not_keep_the_function_from_its_callers() {
     static STORE: LazyLock<Failing> = LazyLock::new(Failing::default);

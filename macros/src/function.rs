@@ -170,16 +170,30 @@ impl Function {
             (None, Some((_, span))) => return Err(Error::new(span, "there is no `self` here: drop this")),
             _ => {}
         }
-        let generic = sig.generics.type_params().next().map(Spanned::span);
-        let generic = generic.or_else(|| sig.generics.const_params().next().map(Spanned::span));
-        if let (Some(span), Place::Own) = (generic, &options.place) {
-            let message = "a generic function has no cache of its own, since each of its instances would need another: \
-                           say `cache = …` or `region = …`";
-            return Err(Error::new(span, message));
-        }
         let returns = Returns::parse(&sig, options)?;
         let associated = options.associated.is_some() || method.is_some() || names_self(&sig, &block);
-        Ok(Self { attrs, vis, sig, block, args, associated, returns })
+        let function = Self { attrs, vis, sig, block, args, associated, returns };
+        if let (Some((param, _)), Place::Own) = (function.parameters().next(), &options.place) {
+            let message = "a generic function has no cache of its own, since each of its instances would need another: \
+                           say `cache = …` or `region = …`";
+            return Err(Error::new(param.span(), message));
+        }
+        Ok(function)
+    }
+
+    /// Its type and const parameters.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = (&Ident, bool)> {
+        let types = self.sig.generics.type_params().map(|param| (&param.ident, true));
+        types.chain(self.sig.generics.const_params().map(|param| (&param.ident, false)))
+    }
+
+    /// A parameter that is neither in the types of the default key nor in what is returned.
+    pub(crate) fn undecided(&self) -> Option<&Ident> {
+        let mut types: Vec<TokenStream> =
+            self.args.iter().filter(|arg| arg.keyed).map(|arg| arg.ty.to_token_stream()).collect();
+        types.push(self.returns.ty.to_token_stream());
+        let is_named = |param: &Ident| types.iter().any(|ty| names(ty.clone(), param));
+        self.parameters().map(|(param, _)| param).find(|param| !is_named(param))
     }
 
     pub(crate) fn is_async(&self) -> bool {
@@ -188,9 +202,7 @@ impl Function {
 
     /// Whether types in it may depend on more than itself: then nothing of its types can stand in a `static`.
     pub(crate) fn is_open(&self) -> bool {
-        self.associated
-            || self.sig.generics.type_params().next().is_some()
-            || self.sig.generics.const_params().next().is_some()
+        self.associated || self.parameters().next().is_some()
     }
 
     /// Its name, for messages.
@@ -212,6 +224,14 @@ impl Function {
         } else {
             format_ident!("__{name}", span = own.span())
         }
+    }
+
+    /// A helper, as it is called, for the same parameters.
+    pub(crate) fn path(&self, helper: &Ident) -> TokenStream {
+        let owner = self.owner();
+        let params: Vec<&Ident> = self.parameters().map(|(param, _)| param).collect();
+        let params = (!params.is_empty()).then(|| quote!(::<#(#params),*>));
+        quote!(#owner::#helper #params)
     }
 
     /// What a helper is called by.

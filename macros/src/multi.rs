@@ -105,8 +105,8 @@ fn make(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
     let dogpile = &options.dogpile;
     let (everywhere, ..) = function.attributes();
     let (quiet, name, wait) = (quiet(), function.name(), wait(function));
-    let (owner, original, names) = (function.owner(), function.helper("original"), function.forwarded());
-    let run = quote!(#owner::#original(#(#names),*) #wait);
+    let (original, names) = (function.path(&function.helper("original")), function.forwarded());
+    let run = quote!(#original(#(#names),*) #wait);
     let (force, cache, policy, missing) = (local("force"), local("cache"), local("policy"), local("missing"));
     let (found, error, one) = (local("found"), local("error"), local("one"));
 
@@ -194,8 +194,8 @@ pub(crate) fn creator_of(
             passed.push(quote!(#ident));
         }
     }
-    let (owner, original, wait) = (function.owner(), function.helper("original"), wait(function));
-    let call = quote!(#owner::#original(#(#passed),*) #wait);
+    let (original, wait) = (function.path(&function.helper("original")), wait(function));
+    let call = quote!(#original(#(#passed),*) #wait);
     let call = if function.returns.has_errors() {
         call
     } else {
@@ -217,7 +217,7 @@ pub(crate) fn let_made(
     value: &TokenStream,
 ) -> (TokenStream, TokenStream) {
     let (dogpile, name, made) = (&options.dogpile, function.name(), local("made"));
-    let (owner, original, wait) = (function.owner(), function.helper("original"), wait(function));
+    let (original, wait) = (function.path(&function.helper("original")), wait(function));
     let passed = function.args.iter().map(|arg| {
         if let Form::Value = arg.form {
             arg.to_owned(options)
@@ -226,7 +226,7 @@ pub(crate) fn let_made(
             quote!(#ident)
         }
     });
-    let run = quote!(#owner::#original(#(#passed),*) #wait);
+    let run = quote!(#original(#(#passed),*) #wait);
     let ident = &keys.arg.ident;
     let counted = quote!(#dogpile::__macros::counted(#name, #ident.len(), #made.len()););
     if function.returns.has_errors() {
@@ -260,7 +260,7 @@ fn anew(function: &Function, options: &Options, keys: &Keys<'_>, value: &TokenSt
         #let_made
         for (#of, #one) in ::std::iter::Iterator::zip(#looked_up, &#made) {
             if #keeps {
-                let _ = #cache.insert_with(#key, #copy, #options_of);
+                ::std::mem::drop(#cache.insert_with(#key, #copy, #options_of));
             }
         }
         return #returned;
@@ -315,7 +315,7 @@ fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStre
     let body = quote! {
         #let_cache
         for (#of, #given) in #given {
-            let _ = #cache.insert_with(#of, #given, #options_of);
+            ::std::mem::drop(#cache.insert_with(#of, #given, #options_of));
         }
     };
     let doc = "Stores values for keys, as if the function had returned them.";

@@ -86,6 +86,22 @@ const OTHERS: &[&str] = &[
     "crate",
 ];
 
+/// What others call it, and how it is called here.
+const ALIASES: &[(&[&str], &str)] = &[
+    (
+        &["ttl", "ttl_secs", "ttl_millis", "time", "time_to_live", "expiration_time", "expire"],
+        "it is `fresh = \"10m\"` here",
+    ),
+    (&["size", "max_size", "capacity", "max_capacity", "maxsize"], "it is `max_entries = 1_000` here"),
+    (&["convert", "make_key"], "it is `key = …` here"),
+    (&["function_key_generator"], "it is `keys = …` here"),
+    (&["should_cache_fn", "condition"], "it is `should_cache = |value| …` here"),
+    (&["result_fallback"], "it is `stale_if_error = \"1h\"` here"),
+    (&["sync_writes"], "of several callers one runs the function here, always: drop it"),
+    (&["refresh"], "call `refresh(…)`, beside the function"),
+    (&["early_ttl"], "it is `early = 0.8` here"),
+];
+
 pub(crate) struct Setting {
     name: Ident,
     value: Value,
@@ -276,6 +292,9 @@ impl Options {
                 self.dogpile = input.call(Path::parse_mod_style)?.into_token_stream();
             }
             _ => {
+                if let Some((_, advice)) = ALIASES.iter().find(|(names, _)| names.contains(&text.as_str())) {
+                    return Err(Error::new(name.span(), format!("there is no option `{text}`: {advice}")));
+                }
                 let accepted: Vec<&str> =
                     OTHERS.iter().chain(OWN.iter().chain(POLICY).map(|(name, _)| name)).copied().collect();
                 let message = format!("there is no option `{text}`; there are {}", accepted.join(", "));
@@ -382,6 +401,15 @@ impl Options {
                 self.cache_none,
                 "the function returns no `Option`: say `option` if its type is an alias of one, or drop this",
             )?;
+        }
+        if let (Some(_), Some((Role::Key, span))) = (self.multi, self.own_self) {
+            let message = "the key of a `multi` function is an element of its slice alone: say `self = skip`";
+            return Err(Error::new(span, message));
+        }
+        if let (Place::Cache(_), None, Some(param)) = (&self.place, &self.key, function.undecided()) {
+            let message = "neither the arguments of the key nor what is returned tell this one from others, whose values would \
+                           be taken for its own: say `key = …`";
+            return Err(Error::new(param.span(), message));
         }
         if self.multi.is_some() {
             let span = match &self.key {

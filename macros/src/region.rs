@@ -59,6 +59,20 @@ impl Region<'_> {
     fn names(&self) -> TokenStream {
         let (dogpile, name) = (&self.options.dogpile, self.function.name());
         let module = quote!(::std::module_path!());
+        // Arguments that read alike may be of other types in another instance, and its values so, too.
+        let mut params = self.function.parameters().peekable();
+        if self.options.keys.is_none() && params.peek().is_some() {
+            let params = params.map(|(param, is_type)| match is_type {
+                true => quote!(::std::borrow::ToOwned::to_owned(::std::any::type_name::<#param>())),
+                false => quote!(::std::string::ToString::to_string(&#param)),
+            });
+            let owner = if self.function.associated {
+                quote!(#dogpile::__macros::method::<Self>(#module, #name))
+            } else {
+                quote!(::std::borrow::ToOwned::to_owned(#name))
+            };
+            return quote!((#module, &::std::format!("{}<{}>", #owner, [#(#params),*].join(","))));
+        }
         if self.function.associated {
             quote!((#module, &#dogpile::__macros::method::<Self>(#module, #name)))
         } else {
@@ -175,9 +189,9 @@ impl Region<'_> {
     }
 
     fn run(&self) -> TokenStream {
-        let (owner, original) = (self.function.owner(), self.function.helper("original"));
+        let original = self.function.path(&self.function.helper("original"));
         let (names, wait) = (self.function.forwarded(), wait(self.function));
-        quote!(#owner::#original(#(#names),*) #wait)
+        quote!(#original(#(#names),*) #wait)
     }
 
     /// `__make`, of its body.
@@ -441,7 +455,7 @@ impl Region<'_> {
         // What can't be stored is returned all the same.
         quote! {
             #let_made
-            let _ = #region.set_multi_with(
+            ::std::mem::drop(#region.set_multi_with(
                 ::std::iter::Iterator::collect::<::std::vec::Vec<(&str, #value)>>(
                     ::std::iter::Iterator::map(
                         ::std::iter::Iterator::filter(
@@ -452,7 +466,7 @@ impl Region<'_> {
                     )
                 ),
                 #store,
-            ) #wait;
+            ) #wait);
             return #returned;
         }
     }

@@ -46,12 +46,12 @@ pub(crate) fn expand(function: &Function, options: &Options) -> Result<TokenStre
 pub(crate) fn assemble(function: &Function, helpers: &[TokenStream]) -> TokenStream {
     let (everywhere, outer, _) = function.attributes();
     let (vis, own) = (&function.vis, &function.sig.ident);
-    let (owner, make) = (function.owner(), function.hidden("make"));
+    let make = function.path(&function.hidden("make"));
     let (names, wait) = (function.forwarded(), wait(function));
     let args: Vec<_> = function.args.iter().map(|arg| &arg.declared).cloned().collect();
     let signature = function.signature(function.is_async(), own, &args, &output(function));
     let (this, rest): (Vec<&Ident>, Vec<&Ident>) = names.into_iter().partition(|name| *name == "self");
-    let call = quote!(#owner::#make(#(#this,)* false #(, #rest)*) #wait);
+    let call = quote!(#make(#(#this,)* false #(, #rest)*) #wait);
     let wrapper = quote! {
         #(#outer)*
         #(#everywhere)*
@@ -138,8 +138,8 @@ fn make(function: &Function, options: &Options, value: &TokenStream) -> TokenStr
     let dogpile = &options.dogpile;
     let (everywhere, ..) = function.attributes();
     let (quiet, name, wait) = (quiet(), function.name(), wait(function));
-    let (owner, original, names) = (function.owner(), function.helper("original"), function.forwarded());
-    let run = quote!(#owner::#original(#(#names),*) #wait);
+    let (original, names) = (function.path(&function.helper("original")), function.forwarded());
+    let run = quote!(#original(#(#names),*) #wait);
     let (force, cache, policy, key) = (local("force"), local("cache"), local("policy"), local("key"));
     let (found, error) = (local("found"), local("error"));
 
@@ -204,8 +204,8 @@ pub(crate) fn creator(function: &Function, options: &Options) -> TokenStream {
         quote!(let #name = #value;)
     });
     let passed = function.args.iter().enumerate().map(|(i, arg)| arg.pass(&arg.own_name(i)));
-    let (owner, original, wait) = (function.owner(), function.helper("original"), wait(function));
-    let call = quote!(#owner::#original(#(#passed),*) #wait);
+    let (original, wait) = (function.path(&function.helper("original")), wait(function));
+    let call = quote!(#original(#(#passed),*) #wait);
     let call = if function.returns.has_errors() {
         call
     } else {
@@ -268,7 +268,7 @@ fn set(function: &Function, options: &Options, value: &TokenStream) -> TokenStre
     let body = quote! {
         #let_key
         #let_cache
-        let _ = #cache.insert_with(#made, #given, #dogpile::InsertOptions::new()#lives);
+        ::std::mem::drop(#cache.insert_with(#made, #given, #dogpile::InsertOptions::new()#lives));
     };
     let doc = "Stores a value for these arguments, as if the function had returned it.";
     helper(function, doc, "set", false, &args, &quote!(()), &body)
@@ -295,7 +295,7 @@ pub(crate) fn refresh(function: &Function) -> TokenStream {
     let args: Vec<_> = function.args.iter().map(|arg| arg.declared.clone()).collect();
     let signature =
         function.signature(function.is_async(), &function.helper("refresh"), &args, &output(function));
-    let (owner, make, names) = (function.owner(), function.hidden("make"), function.forwarded());
+    let (make, names) = (function.path(&function.hidden("make")), function.forwarded());
     let (this, rest): (Vec<&Ident>, Vec<&Ident>) = names.into_iter().partition(|name| *name == "self");
     let doc = "Makes the value for these arguments anew, fresh or not, stores and returns it. If somebody makes it already, \
                waits for that. Others get the old value meanwhile.";
@@ -304,7 +304,7 @@ pub(crate) fn refresh(function: &Function) -> TokenStream {
         #[doc = #doc]
         #quiet
         #vis #signature {
-            #owner::#make(#(#this,)* true #(, #rest)*) #wait
+            #make(#(#this,)* true #(, #rest)*) #wait
         }
     }
 }

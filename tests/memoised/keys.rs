@@ -161,6 +161,36 @@ fn a_function_may_have_a_raw_name_and_change_its_own_arguments() {
     assert_eq!(r#match::get(1, String::from("a")).as_deref(), Some("a!2"));
 }
 
+/// Arguments are cloned for who makes a value, and not for a hit.
+#[test]
+fn a_hit_clones_no_argument_that_is_skipped() {
+    static CLONES: Runs = Runs::new();
+
+    struct Counted;
+    impl Clone for Counted {
+        fn clone(&self) -> Self {
+            CLONES.another();
+            Self
+        }
+    }
+    #[cached(skip(by_value, by_reference))]
+    fn double(by_value: Counted, by_reference: &Counted, n: u32) -> u32 {
+        let _ = (by_value, by_reference);
+        n * 2
+    }
+    assert_eq!((double(Counted, &Counted, 1), CLONES.count()), (2, 2));
+    assert_eq!((double(Counted, &Counted, 1), CLONES.count()), (2, 2));
+}
+
+#[test]
+fn lifetimes_may_have_names() {
+    #[cached]
+    fn first<'a>(text: &'a str, _other: &'a str) -> Option<char> {
+        text.chars().next()
+    }
+    assert_eq!((first("ab", ""), first("ab", ""), first::get("ab", "")), (Some('a'), Some('a'), Some('a')));
+}
+
 /// A recursive function asks its own cache.
 #[test]
 fn recursion_finds_what_it_has_made() {

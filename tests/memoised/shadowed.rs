@@ -17,6 +17,26 @@ struct Sync;
 mod std {}
 mod core {}
 
+/// The crate by another name.
+mod renamed {
+    use ::dogpile as other;
+    mod dogpile {}
+
+    #[other::cached(crate = other, cache_errors, wait = "1m")]
+    pub(super) fn negative(n: i32) -> ::std::result::Result<i32, i32> {
+        ::std::result::Result::Err(-n)
+    }
+}
+
+#[test]
+fn the_crate_may_have_another_name() {
+    let negative = ::std::result::Result::Err(-1);
+    assert_eq!(
+        (renamed::negative(1), renamed::negative::get(1)),
+        (negative, ::std::option::Option::Some(negative))
+    );
+}
+
 static RUNS: Runs = Runs::new();
 
 #[cached(fresh = "1m", wait = "1m")]

@@ -26,6 +26,16 @@ impl Service {
     }
 }
 
+struct Without;
+
+impl Without {
+    /// Nothing here tells that it stands in an `impl`: it must say `associated`.
+    #[cached]
+    fn unseen(n: u32) -> u32 {
+        n
+    }
+}
+
 #[cached(self = skip)]
 fn no_method(n: u32) -> u32 {
     n

@@ -21,4 +21,13 @@ fn keyed(ids: &[u32]) -> Vec<u32> {
     ids.to_vec()
 }
 
+struct Service;
+
+impl Service {
+    #[cached(multi, self = key)]
+    fn by_self(&self, ids: &[u32]) -> Vec<u32> {
+        ids.to_vec()
+    }
+}
+
 fn main() {}

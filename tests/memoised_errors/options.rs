@@ -5,8 +5,19 @@ use std::sync::LazyLock;
 static CACHE: LazyLock<Cache<u32, u32>> = LazyLock::new(|| Cache::new(10));
 static REGION: Region = Region::new("region");
 
-#[cached(ttl = "10m")]
+#[cached(forever)]
 fn unknown(n: u32) -> u32 {
+    n
+}
+
+#[cached(ttl = "10m")]
+fn of_another_crate(n: u32) -> u32 {
+    n
+}
+
+#[cached(cache = CACHE)]
+fn undecided<T: Default>(n: u32) -> u32 {
+    let _ = T::default();
     n
 }
 
