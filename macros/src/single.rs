@@ -23,7 +23,7 @@ use syn::{Ident, Result, parse_quote};
 
 /// What the helpers' bodies may be, without a word from the lints: their style is ours, not the user's.
 pub(crate) fn quiet() -> TokenStream {
-    quote!(#[allow(dead_code, unused_variables, unused_qualifications, clippy::all, clippy::pedantic, clippy::nursery)])
+    quote!(#[allow(dead_code, unused_variables, unused_lifetimes, single_use_lifetimes, unused_qualifications, clippy::all, clippy::pedantic, clippy::nursery)])
 }
 
 pub(crate) fn expand(function: &Function, options: &Options) -> Result<TokenStream> {
@@ -101,7 +101,7 @@ pub(crate) fn original(function: &Function, options: &Options) -> TokenStream {
         #(#everywhere)*
         #(#inner)*
         #[doc = #doc]
-        #[allow(dead_code, clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::must_use_candidate)]
+        #[allow(dead_code, clippy::missing_const_for_fn, clippy::missing_errors_doc, clippy::missing_panics_doc, clippy::must_use_candidate)]
         #vis #sig #block
     }
 }
