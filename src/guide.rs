@@ -20,6 +20,10 @@ pub mod from_cached {}
 #[doc = include_str!("../docs/single-flight.md")]
 pub mod single_flight {}
 
+#[doc = include_str!("../docs/regions.md")]
+#[cfg(feature = "region")]
+pub mod regions {}
+
 #[doc = include_str!("../docs/codecs.md")]
 #[cfg(feature = "region")]
 pub mod codecs {}

@@ -39,6 +39,8 @@
 //! | functions that remember what they returned | `#[cached]` (feature `macros`) |
 //! | stale values while new ones are made, limits to waiting, early refresh, remembered errors | [`Policy`] |
 //! | the dogpile lock without the cache | [`gate::Gate`] |
+//! | functions whose results are remembered | `#[cached]` (feature `macros`) |
+//! | text keys over a choice of stores, tags, invalidation, settings by URL: dogpile.cache | `Region`, `AsyncRegion` (feature `region`) |
 //! | entries that expire | [`time_to_live`](CacheBuilder::time_to_live), [`time_to_idle`](CacheBuilder::time_to_idle), [`expire_after`](CacheBuilder::expire_after), [`InsertOptions::ttl`], [`Cache::expire_in`] |
 //! | to know what left and why | [`CacheBuilder::listener`] |
 //! | a warm restart | `Cache::snapshot`, `Cache::restore` (feature `serde`) |
@@ -80,6 +82,9 @@
 //! | `serde` | `Cache::snapshot`, `Cache::restore` | serde |
 //! | `macros` | `#[cached]`: memoised functions | syn, quote, proc-macro2 and humantime, while compiling |
 //! | `tokio` | `gate::Tokio`: background creations and timers on a tokio runtime | tokio (rt, time) |
+//! | `macros` | the attribute `#[cached]` | syn and quote, for building |
+//! | `region` | `Region`, `AsyncRegion`, backends, codecs, configuration | serde, codecs, url: 107 crates in all |
+//! | `conformance` | `backend::conformance`: the contract of backends as tests | `region` |
 //!
 //! # Limitations
 //!

@@ -7,8 +7,8 @@ use super::invalidation::{How, Scope};
 use super::item::CachedItem;
 use super::options::{GetOptions, SetOptions};
 use super::slot::Slot;
-use super::{Region, RegionBuilder, RegionExplanation, RegionStats, reentrant};
-use crate::backend::AsyncBackend;
+use super::{KeyGenerator, Region, RegionBuilder, RegionConfig, RegionExplanation, RegionStats, reentrant};
+use crate::backend::{AsyncBackend, Schemes};
 use crate::codec::Storable;
 use crate::error::{CreateError, Error};
 use crate::gate::RegionPolicy;
@@ -72,6 +72,27 @@ impl AsyncRegion {
         let replaces = builder.replaces();
         self.slot.put(builder.named(self.slot.own_name()).core(true)?, replaces)?;
         Ok(self)
+    }
+
+    /// As [`Region::from_url`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        Self::builder().config(&RegionConfig::from_url(url)?, &Schemes::new())?.build_async()
+    }
+
+    /// As [`Region::configure_from_config`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn configure_from_config<K: AsRef<str>, V: Into<crate::backend::Setting>>(
+        &self,
+        map: impl IntoIterator<Item = (K, V)>,
+        prefix: &str,
+    ) -> Result<&Self, Error> {
+        let config = RegionConfig::from_map(map, prefix)?;
+        self.configure(Self::builder().config(&config, &Schemes::new())?)
     }
 
     /// As [`Region::name`].
@@ -422,6 +443,16 @@ impl AsyncRegion {
         F: Future<Output = Result<Vec<T>, E>>,
     {
         self.own().try_get_or_create_multi(keys, creator).await
+    }
+}
+
+/// By the region's own generator.
+impl KeyGenerator for AsyncRegion {
+    fn key(&self, call: &super::Call<'_>) -> Result<String, Error> {
+        self.slot.core()?.generator.key(call)
+    }
+    fn keys(&self, call: &super::Call<'_>) -> Result<Vec<String>, Error> {
+        self.slot.core()?.generator.keys(call)
     }
 }
 

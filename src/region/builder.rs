@@ -7,7 +7,7 @@ use super::config::{ManglerConfig, RegionConfig};
 use super::core::{Core, OnBackendError};
 use super::counts::Counts;
 use super::invalidation::{Epochs, InvalidationStrategy, LocalInvalidation};
-use super::keys::Mangler;
+use super::keys::{DefaultKeys, KeyGenerator, Mangler};
 use super::registry::Registry;
 use super::slot::Slot;
 use super::turns::Turns;
@@ -51,6 +51,7 @@ pub struct RegionBuilder {
     async_proxies: Vec<Box<dyn AsyncProxy>>,
     prefix: String,
     mangler: Option<Mangler>,
+    generator: Option<Arc<dyn KeyGenerator>>,
     codec: Option<Codec>,
     policy: RegionPolicy,
     invalidation: Option<Arc<dyn InvalidationStrategy>>,
@@ -70,6 +71,7 @@ impl RegionBuilder {
             async_proxies: Vec::new(),
             prefix: String::new(),
             mangler: None,
+            generator: None,
             codec: None,
             policy: RegionPolicy::default(),
             invalidation: None,
@@ -124,6 +126,22 @@ impl RegionBuilder {
     /// What is made of each key before it goes to the store. Default: what the backend has.
     pub fn mangler(mut self, mangler: Mangler) -> Self {
         self.mangler = Some(mangler);
+        self
+    }
+
+    /// What makes keys of calls, for functions that are memoised with `keys = REGION`. Default:
+    /// [`DefaultKeys`](super::DefaultKeys).
+    ///
+    /// ```
+    /// use dogpile::region::{Arg, Call, DogpileKeys, KeyGenerator};
+    ///
+    /// let region = dogpile::Region::builder().key_generator(DogpileKeys::new()).build()?;
+    /// let args = [Arg::new("id", &7)];
+    /// assert_eq!(region.key(&Call::new("shop", "find", &args))?, "shop:find|7");
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    pub fn key_generator(mut self, generator: impl KeyGenerator + 'static) -> Self {
+        self.generator = Some(Arc::new(generator));
         self
     }
 
@@ -329,6 +347,7 @@ impl RegionBuilder {
             name: self.name,
             prefix: self.prefix.into(),
             mangler,
+            generator: self.generator.unwrap_or_else(|| Arc::new(DefaultKeys)),
             codec: self.codec.or_else(|| awaiting.codec()).unwrap_or_default(),
             policy: self.policy,
             blocking: wrapped,

@@ -4,7 +4,7 @@
 use super::counts::{Count, Counts};
 use super::invalidation::{Epochs, How, InvalidationStrategy, unix_nanos};
 use super::item::Item;
-use super::keys::Mangler;
+use super::keys::{KeyGenerator, Mangler};
 use super::registry::{Claim, KeyState, Registry, Seen};
 use super::turns::Turns;
 use crate::backend::{AsyncBackend, Backend, Put, Stored, Takes};
@@ -66,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) name: Option<Cow<'static, str>>,
     pub(crate) prefix: Box<str>,
     pub(crate) mangler: Option<Mangler>,
+    pub(crate) generator: Arc<dyn KeyGenerator>,
     pub(crate) codec: Codec,
     pub(crate) policy: RegionPolicy,
     pub(crate) blocking: Option<Arc<dyn Backend>>,

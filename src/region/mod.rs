@@ -56,7 +56,7 @@ use self::call::Calls;
 use self::core::Face;
 use self::ops::at_once;
 use self::slot::Slot;
-use crate::backend::Backend;
+use crate::backend::{Backend, Schemes};
 use crate::codec::Storable;
 use crate::error::{CreateError, Error};
 use crate::gate::{Alarm, RegionPolicy, block_on};
@@ -156,6 +156,44 @@ impl Region {
         let replaces = builder.replaces();
         self.slot.put(builder.named(self.slot.own_name()).core(false)?, replaces)?;
         Ok(self)
+    }
+
+    /// A region by URL: its backend, and in the query the backend's settings and the region's own. See
+    /// [`guide::configuration`](crate::guide::configuration).
+    ///
+    /// ```
+    /// let region = dogpile::Region::from_url("memory://?max_entries=10000&fresh=5m&stale=1h")?;
+    /// assert_eq!(*region.get_or_create("/", || String::from("<h1>hello</h1>"))?, "<h1>hello</h1>");
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The message names the part of the URL that is wrong, or the setting that is unknown, and those that are accepted. It
+    /// shows no values.
+    pub fn from_url(url: &str) -> Result<Self, Error> {
+        Self::builder().config(&RegionConfig::from_url(url)?, &Schemes::new())?.build()
+    }
+
+    /// Configures the region by those settings of a map that begin with `prefix`, as dogpile.cache's method of that name.
+    ///
+    /// ```
+    /// use dogpile::Region;
+    ///
+    /// static PAGES: Region = Region::new("pages");
+    /// PAGES.configure_from_config([("pages.backend", "memory"), ("pages.expiration_time", "300")], "pages.")?;
+    /// assert!(PAGES.is_configured());
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`configure`](Self::configure), and as [`from_url`](Self::from_url).
+    pub fn configure_from_config<K: AsRef<str>, V: Into<crate::backend::Setting>>(
+        &self,
+        map: impl IntoIterator<Item = (K, V)>,
+        prefix: &str,
+    ) -> Result<&Self, Error> {
+        let config = RegionConfig::from_map(map, prefix)?;
+        self.configure(Self::builder().config(&config, &Schemes::new())?)
     }
 
     /// Its name.
@@ -622,6 +660,16 @@ impl Region {
         creator: impl FnMut(&[&str]) -> Result<Vec<T>, E>,
     ) -> Result<Vec<Arc<T>>, CreateError<E>> {
         self.own().try_get_or_create_multi(keys, creator)
+    }
+}
+
+/// By the region's own generator.
+impl KeyGenerator for Region {
+    fn key(&self, call: &Call<'_>) -> Result<String, Error> {
+        self.slot.core()?.generator.key(call)
+    }
+    fn keys(&self, call: &Call<'_>) -> Result<Vec<String>, Error> {
+        self.slot.core()?.generator.keys(call)
     }
 }
 
