@@ -4,7 +4,7 @@ Without arguments: writes tests/golden/oracle.jsonl, one row a line. With --chec
 
 A row is one call, at one time, on a cache in one state: the backend, the region's settings, what each key has, the method, its
 arguments; and what came of it: the result, what is stored afterwards, whose creators were called. Time is ours: it moves by
-what the rows say, and nothing sleeps.
+what the rows say, and nothing sleeps. Nor does anything wait: who would wait for a lock of somebody else's is told so.
 
 Results: a value is `[value]`, none is `[]`, nothing to tell is null, an exception is `{"raises": …}`. What is stored, and can
 be read, is `[value, age]`, of cachetory `[value]`.
@@ -48,18 +48,48 @@ from cachetory.caches.sync import Cache  # noqa: E402
 from cachetory.decorators.async_ import cached as async_cached  # noqa: E402
 from cachetory.decorators.sync import cached  # noqa: E402
 from dogpile.cache import make_region  # noqa: E402
-from dogpile.cache.api import NO_VALUE, CachedValue, CantDeserializeException  # noqa: E402
+from dogpile.cache.api import NO_VALUE, CachedValue, CacheMutex, CantDeserializeException  # noqa: E402
 from dogpile.cache.proxy import ProxyBackend  # noqa: E402
 from dogpile.cache.region import value_version  # noqa: E402
 from dogpile.cache.util import sha1_mangle_key  # noqa: E402
+from dogpile.util import NameRegistry  # noqa: E402
 
 
 class Refused(Exception):
     """What creators raise."""
 
 
+class Waits(Exception):
+    """What whoever would wait for a lock gets."""
+
+
+class Held(CacheMutex):
+    """A lock that somebody else has. `other`: what becomes of his creation when he is waited for."""
+
+    def __init__(self, region, key, other):
+        self.region, self.key, self.other = region, key, other
+        self.is_mine = False
+
+    def acquire(self, wait=True):
+        if not wait:
+            return False
+        if self.other is None:
+            raise Waits
+        if self.other == "made":
+            self.region.set(self.key, "another's")
+        self.is_mine = True
+        return True
+
+    def release(self):
+        assert self.is_mine, "it was never acquired"
+
+    def locked(self):
+        return True
+
+
 NAMES = {
     "Refused": "creator",
+    "Waits": "waits",
     "RegionNotConfigured": "not configured",
     "RegionAlreadyConfigured": "already configured",
 }
@@ -146,6 +176,12 @@ class Dogpile:
             self.configure()
         self.prepare(backend, states)
         clock = START
+        if locked := settings.get("locked"):
+            held = {key: Held(self.region, key, settings.get("other")) for key in locked}
+            # The null backend's lock is nobody's.
+            if backend != "null":
+                create = self.region._create_mutex
+                self.region._lock_registry = NameRegistry(lambda key: held.get(key) or create(key))
 
     def configure(self, **more):
         return self.region.configure(self.name, expiration_time=self.expiration, **more)
@@ -351,6 +387,20 @@ def dogpile_rows():
     yield from each("get_or_create", [{"during": "key_is_locked"}], mangled, {"memory": ["absent", "stale"]})
     yield from each("get", [{}], mangled, {"memory": ["absent", "fresh"]})
 
+    # While somebody else makes it.
+    locked = {**sixty, "locked": ["k"]}
+    several = {"memory": named, "serialized": named + ["other version", "undecodable"], "null": ["absent"]}
+    yield from each("get_or_create", [{}, {"should_cache": False}, {"expiration_time": 5}], locked, several)
+    yield from each("get_or_create", [{}], {**locked, "runner": True}, several)
+    for method in ("get", "get_value_metadata", "set", "delete", "key_is_locked", "refresh"):
+        yield from each(method, [{}], locked, several)
+    missing = {"memory": ["absent", "hard"], "serialized": ["absent", "hard", "other version", "undecodable"]}
+    for other in ("made", "raised", "made, and not to be stored"):
+        waiting = [{}, {"should_cache": False}, {"raises": True}]
+        yield from each("get_or_create", waiting, {**locked, "other": other}, missing)
+    for method in ("invalidate hard", "invalidate soft"):
+        yield from each(method, [{"then": [1, "get_or_create"]}], locked, several)
+
     for how in ("invalidate hard", "invalidate soft"):
         for then in ("get", "get_or_create"):
             yield from each(how, [{"then": [after, then]} for after in (1, 100)], sixty, single)
@@ -377,6 +427,10 @@ def dogpile_rows():
             for method in ("set_multi", "delete_multi"):
                 for keys_of in ([], ["a", "b"]):
                     yield backend, sixty, states, method, {"keys": keys_of}
+
+            for locked in (["a"], ["b"], ["c"], ["d"], keys):
+                for method in ("get_multi", "get_or_create_multi"):
+                    yield backend, {**sixty, "locked": locked}, states, method, {"keys": keys}
 
     # Before and after the configuration.
     unset = {**sixty, "configured": False}

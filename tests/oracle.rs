@@ -4,6 +4,7 @@
 //! Each row is done by threads and by tasks. `scripts/oracle.py` makes the table, `tests/golden/oracle.jsonl`, and tells whether it is still true.
 #![cfg(feature = "region")]
 
+mod common;
 #[path = "oracle/intended.rs"]
 mod intended;
 #[path = "oracle/ours.rs"]

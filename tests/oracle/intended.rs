@@ -17,7 +17,13 @@ pub(crate) const INTENDED: &[Intended] = &[
         id: "deadline",
         reason: "At exactly its deadline a value is expired, in every cache here; in dogpile.cache right after it. So zero \
                  is always stale.",
-        covers: |row| row.is_dogpile() && row.reads() && row.keys().any(|key| row.is_at_deadline(key)),
+        covers: |row| {
+            // What another makes anew is served by both.
+            let is_served = |key| row.is_locked(key) && row.method.starts_with("get_or_create");
+            row.is_dogpile()
+                && row.reads()
+                && row.keys().any(|key| row.is_at_deadline(key) && !is_served(key))
+        },
     },
     Intended {
         id: "never",
@@ -44,9 +50,11 @@ pub(crate) const INTENDED: &[Intended] = &[
         reason: "A later soft invalidation does not weaken a hard one: what was invalidated for good is not served again, \
                  not even while it is made anew.",
         covers: |row| {
-            row.is_dogpile()
-                && row.state("k") == "hard, then soft"
-                && (row.settings.contains_key("runner") || row.during() == Some("get_or_create"))
+            let creates = row.method == "get_or_create" && row.state("k") == "hard, then soft";
+            let is_softened = row.method == "invalidate soft"
+                && matches!(row.state("k"), "hard" | "soft, then hard" | "hard, then soft");
+            let is_being_made = row.is_locked("k") || row.during() == Some("get_or_create");
+            creates && (is_being_made || row.settings.contains_key("runner")) || is_softened && is_being_made
         },
     },
     Intended {
@@ -93,6 +101,12 @@ pub(crate) const INTENDED: &[Intended] = &[
         },
     },
     Intended {
+        id: "asked-after",
+        reason: "Who asks after an invalidation does not wait for a value that was begun before it, and has a newer one made; \
+                 in dogpile.cache he waits for it, and has it.",
+        covers: |row| row.method == "invalidate hard" && row.stores() && row.is_locked("k"),
+    },
+    Intended {
         id: "runner-asks",
         reason: "`should_cache` is asked in the background, too.",
         covers: |row| {
@@ -106,6 +120,16 @@ pub(crate) const INTENDED: &[Intended] = &[
         reason: "A creator that returns too few values gets an error, and nothing is stored; in dogpile.cache the last keys \
                  silently have none.",
         covers: |row| row.arguments.contains_key("short") && row.theirs("calls") != Value::Null,
+    },
+    Intended {
+        id: "own-first",
+        reason: "A batch makes and stores what is its own to make, and then waits for what others are making, so batches can't \
+                 wait in a circle; in dogpile.cache it waits with the locks of its other keys in hand.",
+        covers: |row| {
+            row.method == "get_or_create_multi"
+                && row.theirs("result") == json!({"raises": "waits"})
+                && row.keys().any(|key| !row.is_locked(key) && !matches!(row.state(key), "fresh" | "none"))
+        },
     },
     Intended {
         id: "order-of-keys",
@@ -129,10 +153,30 @@ pub(crate) const INTENDED: &[Intended] = &[
         reason: "With the null backend callers share a creation as with any other, so that a cache that is switched off does \
                  not flood what is behind it. The key is locked meanwhile, and asking for it from its own creator is an error.",
         covers: |row| {
+            let is_locked = row.is_locked("k")
+                && (matches!(row.method.as_str(), "get_or_create" | "refresh" | "key_is_locked")
+                    || row.method == "invalidate soft" && row.arguments.contains_key("then"));
             row.is_dogpile()
-                && row.backend == "null"
-                && matches!(row.during(), Some("key_is_locked" | "get_or_create"))
+                && !row.stores()
+                && (is_locked || matches!(row.during(), Some("key_is_locked" | "get_or_create")))
         },
+    },
+    Intended {
+        id: "shared-error",
+        reason: "All who wait for a creation share its error, after one run; in dogpile.cache each then runs its own creator, one \
+                 after the other.",
+        covers: |row| row.settings.get("other") == Some(&json!("raised")),
+    },
+    Intended {
+        id: "shared-unstored",
+        reason: "All who wait get a value that is not to be stored, too; in dogpile.cache each then makes his own.",
+        covers: |row| row.settings.get("other") == Some(&json!("made, and not to be stored")),
+    },
+    Intended {
+        id: "refresh-joins",
+        reason: "A refresh waits for whoever makes the value already, and returns that; in dogpile.cache it makes another, without \
+                 the lock.",
+        covers: |row| row.method == "refresh" && row.stores() && row.is_locked("k"),
     },
     Intended {
         id: "future",
@@ -268,6 +312,12 @@ impl Row {
         let many = self.arguments.get("keys").and_then(Value::as_array);
         let one = many.is_none().then_some("k");
         many.into_iter().flatten().filter_map(Value::as_str).chain(one)
+    }
+
+    /// Whether somebody else makes a key's value.
+    fn is_locked(&self, key: &str) -> bool {
+        let locked = self.settings.get("locked").and_then(Value::as_array);
+        locked.is_some_and(|locked| locked.iter().any(|locked| locked == key))
     }
 
     fn during(&self) -> Option<&str> {

@@ -1,6 +1,7 @@
 //! The rows of the table, done by regions.
 
 use super::Row;
+use super::common::until;
 use dogpile::backend::{Backend, MemoryBackend, NullBackend, Proxy, Put, Stored};
 use dogpile::codec::{Codec, Envelope};
 use dogpile::gate::{Job, Runner};
@@ -12,7 +13,8 @@ use pollster::block_on;
 use serde_json::{Map, Value, json};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
 use std::time::Duration;
 
 /// When rows are done, by the manual clock, and by the time of day.
@@ -94,6 +96,7 @@ fn created<T>(result: Result<T, CreateError<Refused>>, show: impl FnOnce(T) -> V
         Err(CreateError::Creator(_)) => raises("creator"),
         Err(CreateError::Backend(error)) => told(&error),
         Err(CreateError::Reentrant) => raises("re-entrant"),
+        Err(CreateError::TimedOut) => raises("waits"),
         Err(CreateError::WrongCount { .. }) => raises("wrong count"),
         Err(error) => raises(&error.to_string()),
     }
@@ -155,6 +158,10 @@ impl<'r> Ours<'r> {
         let is_dogpile = row.package == "dogpile.cache";
         let later = Later::default();
         let mut policy = RegionPolicy::builder().runner(later.clone());
+        if row.settings.contains_key("locked") && !row.settings.contains_key("other") {
+            // Who would wait is told so.
+            policy = policy.wait(Duration::ZERO);
+        }
         if is_dogpile {
             if let Some(fresh) = row.settings.get("expiration_time").and_then(seconds) {
                 policy = policy.fresh(fresh);
@@ -483,6 +490,48 @@ impl<'r> Ours<'r> {
 /// Does a row over again.
 pub(crate) fn run(row: &Row, face: Face) -> Outcome {
     let ours = Ours::new(row, face);
+    let locked: Vec<&str> = match row.settings.get("locked") {
+        Some(keys) => keys.as_array().unwrap().iter().map(|key| key.as_str().unwrap()).collect(),
+        None => Vec::new(),
+    };
+    let other = row.settings.get("other").and_then(Value::as_str);
+    let keeps = other != Some("made, and not to be stored");
+    let policy = ours.base.to_builder().should_cache(move |_| keeps);
+    let policy = policy.build().unwrap();
+    thread::scope(|scope| {
+        // Each of these keys is being made by a thread, which goes on when its sender is dropped.
+        let mut makers: Vec<mpsc::Sender<()>> = locked
+            .into_iter()
+            .map(|key| {
+                let (begun, has_begun) = mpsc::channel();
+                let (ends, end) = mpsc::channel::<()>();
+                let others = ours.region.with(&policy);
+                scope.spawn(move || {
+                    others.try_refresh(key, || {
+                        begun.send(()).unwrap();
+                        let _ = end.recv();
+                        if other == Some("raised") { Err(Refused) } else { Ok(json!("another's")) }
+                    })
+                });
+                has_begun.recv().expect("it begins");
+                ends
+            })
+            .collect();
+        if other.is_some() {
+            let makers = std::mem::take(&mut makers);
+            let region = &ours.region;
+            scope.spawn(move || {
+                until("waits", || region.stats().waits > 0);
+                drop(makers);
+            });
+        }
+        let out = outcome(row, &ours);
+        drop(makers);
+        out
+    })
+}
+
+fn outcome(row: &Row, ours: &Ours<'_>) -> Outcome {
     let mut out = Outcome::new();
     out.insert("result".into(), ours.call(&row.method, "k", &row.arguments));
     let jobs: Vec<Job> = std::mem::take(&mut *ours.later.0.lock().unwrap());

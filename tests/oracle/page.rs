@@ -39,7 +39,8 @@ pub(crate) fn page(same: &[Row], different: &[Difference]) -> String {
     page.push_str(
         "\n# Row by row\n\nThe state of the key, then the call; what the package came to, then what we do: only what differs \
          of the result, of what another call meanwhile has `seen`, of what the next call `then` gets, of the creators' \
-         `calls`, and of what is `stored` (values, with their ages).\n",
+         `calls`, and of what is `stored` (values, with their ages). `locked`: what another makes meanwhile, and `other` what becomes \
+         of that.\n",
     );
     for intended in INTENDED {
         write!(page, "\n## {}\n\n```text\n", intended.id).unwrap();
