@@ -67,7 +67,8 @@
 //!
 //! # Coming from another cache
 //!
-//! [`guide::from_moka`], [`guide::from_quick_cache`], [`guide::from_cached`].
+//! [`guide::from_moka`], [`guide::from_quick_cache`], [`guide::from_cached`]. With the feature `region`, from Python:
+//! `guide::from_dogpile_cache`, `guide::from_cachetory`, and `guide::oracle_table`, which compares them call by call.
 //!
 //! # Errors
 //!
