@@ -355,7 +355,7 @@ def dogpile_rows():
         {"makes": None},
     ]
     yield from each("get_or_create", creating)
-    yield from each("refresh", [{}, {"raises": True}])
+    yield from each("refresh", [{}, {"raises": True}, {"should_cache": False}])
     yield from each("set", [{}, {"value": None}])
     yield from each("delete", [{}])
     yield from each("key_is_locked", [{}])

@@ -107,12 +107,13 @@ pub(crate) const INTENDED: &[Intended] = &[
         covers: |row| row.method == "invalidate hard" && row.stores() && row.is_locked("k"),
     },
     Intended {
-        id: "runner-asks",
-        reason: "`should_cache` is asked in the background, too.",
+        id: "should-cache",
+        reason: "`should_cache` is asked in the background and by a refresh, too.",
         covers: |row| {
-            row.settings.contains_key("runner")
-                && row.arguments.get("should_cache") == Some(&Value::Bool(false))
-                && matches!(row.state("k"), "stale" | "soft")
+            let is_refused = row.arguments.get("should_cache") == Some(&Value::Bool(false));
+            let is_in_background =
+                row.settings.contains_key("runner") && matches!(row.state("k"), "stale" | "soft");
+            is_refused && row.stores() && (is_in_background || row.method == "refresh")
         },
     },
     Intended {
