@@ -93,6 +93,9 @@ fn writing() {
     assert!(cache.insert_if_absent_with("b", 3, InsertOptions::new()).is_stored());
     let sum = cache.compute("a", |old| Compute::Put(old.copied().unwrap_or(0) + 40));
     assert_eq!(sum.as_deref(), Some(&42));
+    let light = InsertOptions::new().weight(1);
+    let same = cache.compute_with("a", light, |old| Compute::Put(old.copied().unwrap_or(0)));
+    assert_eq!(same.as_deref(), Some(&42));
     assert!(cache.remove_if("b", |_, value| *value > 3).is_none());
     assert_eq!(cache.remove("b").as_deref(), Some(&3));
     (&cache).extend([("c", 5), ("d", 6)]);

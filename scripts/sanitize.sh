@@ -66,7 +66,7 @@ tests() {
     local leaky=(--lib --test hostile --test follows_model --test creating --test tasks)
     local whole=(--test stress --test borrowing --test capacity --test expiry --test iteration --test snapshot
         --test contention --test gate_alone)
-    local test=(cargo +nightly test -p dogpile --locked --all-features --target "$host")
+    local test=(cargo +nightly test -p dogpile --locked --features serde,tokio --target "$host")
     export RUSTFLAGS="-Zsanitizer=address $plain" CARGO_TARGET_DIR="$target/asan"
     ASAN_OPTIONS=detect_leaks=1 "${test[@]}" "${whole[@]}"
     ASAN_OPTIONS=detect_leaks=0 "${test[@]}" "${leaky[@]}"
@@ -91,7 +91,7 @@ thread() {
     export TSAN_OPTIONS="suppressions=$scratch/suppressions halt_on_error=1"
     # A copy, as the race is planted later on.
     mkdir "$scratch/tree"
-    cp -r src docs macros examples Cargo.lock README.md "$scratch/tree/"
+    cp -r src docs macros examples tests Cargo.lock README.md "$scratch/tree/"
     sed -e 's/^members = .*/members = ["."]/' -e '/^default-members = /d' Cargo.toml >"$scratch/tree/Cargo.toml"
     soak_of "$scratch/tree"
     soak "$seconds" "$flags" -Zbuild-std

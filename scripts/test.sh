@@ -115,7 +115,7 @@ schedules() {
 # The tests of what is borrowed, freed and shared, on the second backend of reclamation.
 second_backend() {
     RUSTFLAGS="--cfg dogpile_epoch" CARGO_TARGET_DIR="$target/epoch" \
-        cargo test -p dogpile --locked --all-features --lib --test borrowing --test stress --test capacity --test hostile
+        cargo test -p dogpile --locked --features serde,tokio --lib --test borrowing --test stress --test capacity --test hostile
 }
 
 single_flight() {

@@ -108,7 +108,7 @@ fn build(root: &Path, target: &Path, tree: &Path, mutants: &[Mutant]) -> Result<
     if tree.exists() {
         fs::remove_dir_all(tree)?;
     }
-    for part in ["src", "docs", "examples", "loom-tests/schedules", "Cargo.lock"] {
+    for part in ["src", "docs", "examples", "macros", "tests", "loom-tests/schedules", "Cargo.lock"] {
         copy(&root.join(part), &tree.join(part))?;
     }
     let manifest = fs::read_to_string(root.join("Cargo.toml"))?;

@@ -54,7 +54,7 @@ impl Suite {
         if !mutants.is_empty() && tree.exists() {
             fs::remove_dir_all(tree)?;
         }
-        for part in ["src", "docs", "examples", "loom-tests", "Cargo.lock"] {
+        for part in ["src", "docs", "examples", "macros", "tests", "loom-tests", "Cargo.lock"] {
             copy(&root.join(part), &tree.join(part))?;
         }
         let manifest = fs::read_to_string(root.join("Cargo.toml"))?;
