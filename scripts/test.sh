@@ -122,6 +122,17 @@ single_flight() {
     cargo run -p dogpile-benches --release --locked -- single-flight
 }
 
+# Built together, and then each is run.
+examples() {
+    cargo build --locked --examples --all-features || return
+    local source name
+    for source in examples/*.rs; do
+        name=$(basename "$source" .rs)
+        echo "example $name"
+        "$target/debug/examples/$name" || return
+    done
+}
+
 # Whether memory grows takes longer to see: ten minutes, without arguments.
 soak() {
     cargo run -p dogpile-benches --release --locked --bin soak -- --seconds 20 --growth 100
@@ -148,10 +159,7 @@ stage "weight of the core" scripts/weight.sh
 stage "a crate of a user's" scripts/scratch.sh
 stage "tests" cargo test --locked --all-features
 stage "tests on the second backend" second_backend
-stage "an example" cargo run --quiet --locked --example guard_a_file
-for example in memoise memoise_async; do
-    stage "example $example" cargo run --quiet --locked --all-features --example "$example"
-done
+stage "examples" examples
 stage "models and mutants" models
 stage "weakened orderings" weakened
 stage "schedules and histories" schedules short
