@@ -10,7 +10,7 @@ use crate::error::{CreateError, Error};
 use crate::gate::{
     Age, Borrowed, Boxed, Creator, Detached, Freshness, Order, RegionPolicy, Sleep, drive_by, drive_many_by,
 };
-use crate::sync::{Arc, Ordering, Tally};
+use crate::sync::{Arc, Ordering, PlainMutex, Tally, lock_plain};
 use std::borrow::Cow;
 use std::future::Future;
 use std::pin::pin;
@@ -223,7 +223,7 @@ impl<'c> Calls<'c> {
     /// with the numbers of the keys, and one write.
     pub(crate) async fn create<T, E, F, S>(
         &self,
-        mut creator: impl FnMut(Vec<usize>) -> F,
+        creator: impl FnMut(Vec<usize>) -> F,
         sleep: impl Fn(Duration) -> S,
     ) -> Result<Vec<Arc<T>>, CreateError<E>>
     where
@@ -264,13 +264,20 @@ impl<'c> Calls<'c> {
         let mut found: Vec<Option<Arc<Item>>> = vec![None; keys.len()];
         let order = Order::of(policy);
         let misses = Tally::new(0);
+        let creator = PlainMutex::new(creator);
         loop {
             let look = |i: usize, _claims: bool| Arc::clone(&places[i].0).look();
             let make = |asked: Vec<usize>| {
                 misses.fetch_add(asked.len() as u64, Ordering::Relaxed);
                 let spots: Vec<Here> = asked.iter().map(|i| places[*i].clone()).collect();
-                let creation = creator(asked.iter().map(|i| unique[*i]).collect());
-                async move { Spot::make_many::<T, E>(&spots, creation).await }
+                let (creator, unique) = (&creator, &unique);
+                // Begun when it is known what other processes have made.
+                async move {
+                    let begin = |places: &[usize]| {
+                        (lock_plain(creator))(places.iter().map(|i| unique[asked[*i]]).collect())
+                    };
+                    Spot::make_many::<T, E, F>(&spots, begin).await
+                }
             };
             let driven = drive_many_by(&places, look, order, &mut found, make, &sleep).await;
             if let Err(error) = driven {

@@ -356,29 +356,57 @@ impl Spot {
     }
 
     /// Makes many values in one go, and writes them in one. As the leader of all of them.
-    pub(crate) async fn make_many<T: Storable, E>(
+    ///
+    /// `creator` gets the places in `spots` of those that are to be made.
+    pub(crate) async fn make_many<T, E, F>(
         spots: &[Here],
-        creation: impl Future<Output = Result<Vec<T>, E>>,
-    ) -> Result<Vec<Arc<Item>>, Fail<E>> {
+        creator: impl FnOnce(&[usize]) -> F,
+    ) -> Result<Vec<Arc<Item>>, Fail<E>>
+    where
+        T: Storable,
+        F: Future<Output = Result<Vec<T>, E>>,
+    {
         let seen: Vec<Arc<Seen>> = spots.iter().map(|spot| spot.0.seen()).collect();
         // In the order of the keys, so that batches of several processes don't wait for each other.
         let mut order: Vec<usize> = (0..spots.len()).collect();
         order.sort_by(|a, b| spots[*a].0.key.cmp(&spots[*b].0.key));
         let mut locks = Vec::new();
+        let mut items: Vec<Option<Arc<Item>>> = vec![None; spots.len()];
         for i in order {
-            match spots[i].0.lock_store(&seen[i]).await {
-                Ok(locked) => locks.push(locked),
-                // What another process makes is made here as well: a batch's creator makes all that it was asked for.
-                Err(Taken::Item(_)) => {}
-                Err(Taken::TimedOut) => return Err(Fail::TimedOut),
-                Err(Taken::Error(error)) => return Err(Fail::Backend(error)),
+            let fail = match spots[i].0.lock_store(&seen[i]).await {
+                Ok(locked) => {
+                    locks.push(locked);
+                    continue;
+                }
+                // Another process makes it or has made it: the creator is not asked for it.
+                Err(Taken::Item(item)) => {
+                    items[i] = Some(item);
+                    continue;
+                }
+                Err(Taken::TimedOut) => Fail::TimedOut,
+                Err(Taken::Error(error)) => Fail::Backend(error),
+            };
+            for lock in locks {
+                lock.release().await;
             }
+            return Err(fail);
         }
-        let made = Self::make_all::<T, E>(spots, &seen, creation).await;
-        for lock in locks {
-            lock.release().await;
+        let asked: Vec<usize> = (0..spots.len()).filter(|i| items[*i].is_none()).collect();
+        if !asked.is_empty() {
+            let to_make: Vec<Here> = asked.iter().map(|i| spots[*i].clone()).collect();
+            let seen: Vec<Arc<Seen>> = asked.iter().map(|i| Arc::clone(&seen[*i])).collect();
+            let made = Self::make_all::<T, E>(&to_make, &seen, creator(&asked)).await;
+            for lock in locks {
+                lock.release().await;
+            }
+            let made = made?;
+            if made.len() != asked.len() {
+                // As many too few or too many as the creator has returned: the gate tells the caller.
+                return Ok(items.into_iter().flatten().chain(made).collect());
+            }
+            asked.into_iter().zip(made).for_each(|(i, item)| items[i] = Some(item));
         }
-        made
+        Ok(items.into_iter().map(|item| item.expect("found or made")).collect())
     }
 
     async fn make_all<T: Storable, E>(
