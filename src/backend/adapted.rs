@@ -139,10 +139,25 @@ impl AsyncBackend for OnThreads {
 /// A blocking mutex for tasks.
 struct MutexOnThreads(Arc<dyn CacheMutex>);
 
+/// A lock that a thread has taken for a task: given back at once if the task has gone meanwhile.
+struct Taken(Option<Arc<dyn CacheMutex>>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        if let Some(mutex) = self.0.take() {
+            let _ = mutex.release();
+        }
+    }
+}
+
 impl AsyncCacheMutex for MutexOnThreads {
     fn acquire(&self, wait: Duration) -> BoxFuture<'_, Result<bool, Error>> {
         let mutex = Arc::clone(&self.0);
-        Box::pin(blocking::unblock(move || mutex.acquire(wait)))
+        let take = move || Ok::<_, Error>(mutex.acquire(wait)?.then(|| Taken(Some(mutex))));
+        Box::pin(async move {
+            let taken = blocking::unblock(take).await?;
+            Ok(taken.is_some_and(|mut taken| taken.0.take().is_some()))
+        })
     }
     fn release(&self) -> BoxFuture<'_, Result<(), Error>> {
         let mutex = Arc::clone(&self.0);
