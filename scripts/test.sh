@@ -157,6 +157,7 @@ stage "documentation" docs
 stage "each feature" each_feature
 stage "weight of the core" scripts/weight.sh
 stage "a crate of a user's" scripts/scratch.sh
+stage "a backend of a user's" scripts/own-backend.sh
 stage "tests" cargo test --locked --all-features
 stage "tests on the second backend" second_backend
 stage "examples" examples
