@@ -290,13 +290,16 @@ impl Core {
         let Some(stored) = stored else { return Found::nothing(Why::Absent) };
         match open(self, key, stored) {
             Ok(item) => self.judge(key, item, call),
-            Err(why) => {
-                self.counts.count(match why {
-                    Why::OtherType => Count::TypeMismatch,
-                    _ => Count::Undecodable,
-                });
-                Found::nothing(why)
-            }
+            Err(why) => Found::nothing(why),
+        }
+    }
+
+    /// Counts what was there and could not be used.
+    pub(crate) fn count_unusable(&self, found: &Found) {
+        match found.why {
+            Why::OtherType => self.counts.count(Count::TypeMismatch),
+            Why::Undecodable(_) => self.counts.count(Count::Undecodable),
+            Why::Absent | Why::Invalidated => {}
         }
     }
 

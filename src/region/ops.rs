@@ -3,7 +3,7 @@
 //! By threads none of these futures ever waits; [`at_once`] is how they are run.
 #![forbid(unsafe_code)]
 
-use super::core::{Core, Face, Made, Writing};
+use super::core::{Core, Face, Found, Made, Writing};
 use super::counts::Count;
 use super::invalidation::{How, Scope};
 use super::item::{CachedItem, Item};
@@ -37,10 +37,14 @@ impl Core {
         let item = if options.ignore_expiration {
             stored.and_then(|stored| match self.open::<T>(key, stored) {
                 Ok(item) => Some(item),
-                Err(_) => self.assess(key, Some(stored), Self::open::<T>, None).item,
+                Err(why) => {
+                    self.count_unusable(&Found::nothing(why));
+                    None
+                }
             })
         } else {
             let found = self.assess(key, stored, Self::open::<T>, options.fresh);
+            self.count_unusable(&found);
             found.item.filter(|_| matches!(found.age, Age::Fresh { .. }))
         };
         let result = item.and_then(|item| {

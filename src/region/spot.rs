@@ -177,6 +177,7 @@ impl Spot {
             }
         };
         let found = core.assess(&self.key, stored.as_ref(), self.open, self.call);
+        core.count_unusable(&found);
         if !self.force
             && self.policy.early.is_none()
             && let (Age::Fresh { .. }, Some(item)) = (found.age, &found.item)
