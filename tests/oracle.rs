@@ -5,6 +5,8 @@
 #![cfg(feature = "region")]
 
 mod common;
+#[path = "oracle/covered.rs"]
+mod covered;
 #[path = "oracle/intended.rs"]
 mod intended;
 #[path = "oracle/ours.rs"]
@@ -12,6 +14,7 @@ mod ours;
 #[path = "oracle/page.rs"]
 mod page;
 
+use covered::COVERED;
 use intended::INTENDED;
 use ours::{Face, Outcome};
 use serde::Deserialize;
@@ -170,4 +173,18 @@ fn the_page_shows_the_table() {
     let lines = page.lines().zip(shown.lines().chain(std::iter::repeat("")));
     let first = lines.clone().find(|(now, then)| now != then);
     assert!(page == shown, "docs/oracle-table.md is out of date, DOGPILE_BLESS=1 writes it anew: {first:?}");
+}
+
+#[test]
+fn what_is_no_row_is_a_test() {
+    for (_, what, tests) in COVERED {
+        for (file, functions) in *tests {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or_default();
+            for function in *functions {
+                let is_there = text.contains(&format!("#[test]\nfn {function}() {{"));
+                assert!(is_there, "{what}: no test {function} in {file}");
+            }
+        }
+    }
 }

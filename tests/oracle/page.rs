@@ -1,5 +1,6 @@
 //! The page of the guide that shows the table.
 
+use super::covered::COVERED;
 use super::intended::{CALLS, INTENDED};
 use super::{Difference, Row};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,6 +36,12 @@ pub(crate) fn page(same: &[Row], different: &[Difference]) -> String {
     for intended in INTENDED {
         let rows = different.iter().filter(|row| row.reasons.contains(&intended.id)).count();
         writeln!(page, "| {} | {rows} | {} |", intended.id, intended.reason).unwrap();
+    }
+    page.push_str("\n# What is no row\n\nBehaviour of more than one call has tests of its own.\n\n| | | tests |\n|---|---|---|\n");
+    for (package, what, tests) in COVERED {
+        let named = tests.iter().flat_map(|(file, functions)| functions.iter().map(move |name| (file, name)));
+        let named: Vec<String> = named.map(|(file, name)| format!("`{name}` in {file}")).collect();
+        writeln!(page, "| {package} | {what} | {} |", named.join(", ")).unwrap();
     }
     page.push_str(
         "\n# Row by row\n\nThe state of the key, then the call; what the package came to, then what we do: only what differs \
