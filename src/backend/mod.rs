@@ -170,7 +170,8 @@ impl<'a> Put<'a> {
 ///
 /// Threads of this process have been told apart before: of those who want one key only one comes here. A mutex may also
 /// serve several keys, to bound how many values are made at once; then it must let one thread, or one task, have it for
-/// several keys at a time, or batches over those keys can't be made.
+/// several keys at a time, or batches over those keys can't be made. One that knows its owner by the thread is for threads
+/// only: a task's calls of a blocking mutex come from any thread ([`OnThreads`]).
 pub trait CacheMutex: Send + Sync {
     /// Takes the lock, waiting so long for it at the most. `Duration::ZERO`: tries. True: it is held now.
     ///
