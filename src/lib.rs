@@ -70,6 +70,23 @@
 //! [`guide::from_moka`], [`guide::from_quick_cache`], [`guide::from_cached`]. With the feature `region`, from Python:
 //! `guide::from_dogpile_cache`, `guide::from_cachetory`, and `guide::oracle_table`, which compares them call by call.
 //!
+//! # Examples
+//!
+//! Programs that run and assert, by `cargo run --all-features --example NAME`:
+//!
+//! | name | shows |
+//! |---|---|
+//! | `tour` | every public method of `Cache` |
+//! | `bounded_cache` | weights, times to live, a listener, a clock moved by hand |
+//! | `guard_a_file` | the lock alone, around a file |
+//! | `memoise`, `memoise_async` | `#[cached]` |
+//! | `region_from_url` | regions by URL, and what is wrong with one |
+//! | `tags` | hard and soft invalidation by tag, prefix, key; `explain` |
+//! | `own_backend` | a folder as a store, checked by the conformance suite, with a scheme of its own |
+//! | `own_codec`, `copying_codec` | a format of one's own; hits that are copies |
+//! | `proxy` | what stands between a region and its backend |
+//! | `fragments` | parts of pages, cached from within templates |
+//!
 //! # Errors
 //!
 //! Reading and writing a cache cannot fail; making values can, see [`CreateError`]. A value that can't be kept comes back to its caller. [`CacheBuilder::build`] and
