@@ -407,6 +407,10 @@ fn one_mutex_for_several_keys() {
 #[test]
 fn stale_values_do_not_wait_for_one_mutex_for_several_keys() {
     each(|setup| {
+        // It knows its owner by the thread.
+        if setup.by_tasks {
+            return;
+        }
         let _watch = watch();
         let locks = Locks::one_for_all();
         let proxy = locks.clone();
