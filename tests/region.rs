@@ -7,6 +7,8 @@
 
 mod common;
 
+#[path = "region/attacked.rs"]
+mod attacked;
 #[path = "region/calls.rs"]
 mod calls;
 #[path = "region/configuring.rs"]

@@ -233,6 +233,9 @@ pub trait AsyncCacheMutex: Send + Sync {
 
 /// A store that blocks.
 ///
+/// It is called while the region keeps other writes of that key out: it must not use the region itself, nor may the
+/// destructors of values, and the listener of a cache that a [`MemoryBackend`] is made over.
+///
 /// Required are [`get`](Self::get), [`set`](Self::set) and [`delete`](Self::delete). Keys are any text, the empty one and
 /// those with line ends included; a store that can't have some of them mangles them, or returns an error of the kind
 /// [`Key`](crate::ErrorKind::Key). Batches are not altered in place: they come as shared slices.

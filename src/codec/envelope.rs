@@ -219,6 +219,10 @@ fn open_own<'a>(codec: &Codec, key: &str, bytes: &'a [u8]) -> Result<Parts<'a>, 
     }
     if flags & CUT != 0 {
         meta.cut = front.u16()?;
+        // Of a thousand.
+        if meta.cut >= 1000 {
+            return Err(Undecodable::Malformed);
+        }
     }
     if flags & COST != 0 {
         meta.cost = Some(front.span()?);

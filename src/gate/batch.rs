@@ -144,7 +144,10 @@ where
             if let (None, Some(wait)) = (limit.as_ref().get_ref(), order.wait) {
                 limit.set(Some(sleep(wait)));
             }
-            match waiting.wait(limit.as_mut(), &mut over).await {
+            let lent = place.lend();
+            let waited = waiting.wait(limit.as_mut(), &mut over).await;
+            drop(lent);
+            match waited {
                 Waited::Outcome(outcome) => match &*outcome {
                     Outcome::Value(value) => found[i] = Some(value.clone()),
                     Outcome::Failed(failure) => {

@@ -54,6 +54,10 @@ where
     V: Send + 'static,
     E: Send + Sync + 'static,
 {
+    fn is_gone(&self) -> bool {
+        self.make.is_none()
+    }
+
     fn hand_on(&mut self, lead: Lead<G, P>) -> Result<(), Lead<G, P>> {
         let Some(make) = self.make.take() else { return Err(lead) };
         let mut creator =

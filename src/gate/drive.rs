@@ -27,6 +27,7 @@ use super::policy::{Freshness, Policy};
 use crate::error::CreateError;
 use crate::sync::{Arc, AtomicU8, Backoff, current_thread};
 use crate::time::Instant;
+use std::any::Any;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn, ready};
 use std::pin::{Pin, pin};
@@ -130,6 +131,10 @@ pub(crate) trait Place<G: Kind>: Clone {
     fn let_go(&self, claim: &G::Claim);
     fn now(&self) -> Instant;
     fn count(&self, moment: Moment);
+    /// A caller is about to wait for another's flight. What is returned is dropped when it goes on.
+    fn lend(&self) -> Option<Box<dyn Any + Send>> {
+        None
+    }
 }
 
 /// A place that is looked at without waiting.
@@ -168,6 +173,9 @@ pub(crate) trait Creator<G: Kind, P: Place<G>, E>:
     fn hand_on(&mut self, lead: Lead<G, P>) -> Result<(), Lead<G, P>> {
         Err(lead)
     }
+
+    /// Whether it has ended, was discarded or handed on, so that it can't be polled here any more.
+    fn is_gone(&self) -> bool;
 }
 
 /// A creator of the caller's own, which may borrow, and what makes a result of its output.
@@ -209,6 +217,9 @@ where
     F: Future,
     M: Fn(F::Output) -> Result<G::Made, E> + Unpin,
 {
+    fn is_gone(&self) -> bool {
+        self.future.is_none()
+    }
 }
 
 /// The right, and the duty, to make the next version.
@@ -539,7 +550,10 @@ where
         if let (None, Some(wait)) = (limit.as_ref().get_ref(), order.wait) {
             limit.set(Some(sleep(wait)));
         }
-        match waiting.wait(limit.as_mut(), &mut over).await {
+        let lent = place.lend();
+        let waited = waiting.wait(limit.as_mut(), &mut over).await;
+        drop(lent);
+        match waited {
             Waited::Outcome(outcome) => match &*outcome {
                 Outcome::Value(value) => return Ok(value.clone()),
                 Outcome::Failed(failure) => {

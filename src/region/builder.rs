@@ -176,7 +176,8 @@ impl RegionBuilder {
     }
 
     /// At most so many creators of this region run at once, in this process. Those that creators of this region call for
-    /// don't count.
+    /// don't count; a creator that waits for another's creation lends its turn meanwhile. What a creator leaves to other threads
+    /// or tasks, and waits for, does count: with all turns taken it would wait for ever.
     pub fn max_creations(mut self, most: NonZeroUsize) -> Self {
         self.max_creations = Some(most);
         self

@@ -27,6 +27,11 @@ pub(crate) struct How<'p> {
 
 impl How<'_> {
     pub(crate) const OWN: Self = Self { policy: None, tags: Vec::new(), force: false };
+
+    /// How long values are fresh, if that is this call's alone: a policy that was made from the region's has the region's.
+    fn fresh(&self, core: &Core) -> Option<Duration> {
+        self.policy?.fresh.filter(|fresh| Some(*fresh) != core.policy.fresh)
+    }
 }
 
 /// A call for one key.
@@ -51,7 +56,7 @@ impl<'c> Call<'c> {
             face: self.face,
             policy: self.policy(),
             // A fresh time that only this call has.
-            call: self.how.policy.and_then(|policy| policy.fresh),
+            call: self.how.fresh(self.core),
             tags: &self.how.tags,
             force: self.how.force,
         }
@@ -72,7 +77,7 @@ impl<'c> Call<'c> {
         if self.how.force || self.policy().early.is_some() {
             return None;
         }
-        let call = self.how.policy.and_then(|policy| policy.fresh);
+        let call = self.how.fresh(self.core);
         match read.stored.as_ref().and_then(|stored| self.core.fresh_object(stored, call)) {
             Some(hit) => Some(hit),
             None => self.further_hit(read, call),
@@ -160,6 +165,10 @@ impl<'c> Call<'c> {
             if let Some(value) = item.value() {
                 return Ok(value);
             }
+            if creator.is_gone() {
+                // It was handed on, for there was a value that would do meanwhile.
+                return here.0.last_value().ok_or(CreateError::NotCached);
+            }
         }
     }
 
@@ -235,7 +244,7 @@ impl<'c> Calls<'c> {
         let core = self.core;
         core.check_type::<T>().map_err(CreateError::Backend)?;
         let policy = self.how.policy.unwrap_or(&core.policy);
-        let call = self.how.policy.and_then(|policy| policy.fresh);
+        let call = self.how.fresh(self.core);
         let wanted = Wanted { face: self.face, policy, call, tags: &self.how.tags, force: self.how.force };
         // Each key once, in the order of its first coming.
         let mut numbers: Vec<usize> = Vec::with_capacity(self.keys.len());

@@ -6,6 +6,7 @@ use super::invalidation::{Epochs, How, InvalidationStrategy, unix_nanos};
 use super::item::Item;
 use super::keys::{KeyGenerator, Mangler};
 use super::registry::{Claim, KeyState, Registry, Seen};
+use super::stripe::Held;
 use super::turns::Turns;
 use crate::backend::{AsyncBackend, Backend, Put, Stored, Takes};
 use crate::codec::{Codec, Envelope, Meta, Storable, Undecodable};
@@ -13,6 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::gate::{Age, RegionPolicy, block_on};
 use crate::sync::Arc;
 use crate::time::{Clock, Instant};
+use std::any::Any;
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -213,21 +215,21 @@ impl Core {
             }
             Stored::Bytes(bytes) => {
                 let (meta, value) = self.codec.decode::<T>(key, bytes).map_err(Why::Undecodable)?;
-                Ok(Arc::new(Item { born: self.born(&meta), meta, value: Arc::new(value) }))
+                let (born, before) = self.born(&meta);
+                Ok(Arc::new(Item { born, before, meta, value: Arc::new(value), weigh: weigh::<T> }))
             }
         }
     }
 
     /// When a value was made, by our own clock: one from the future just now, one of unknown age too.
-    pub(crate) fn born(&self, meta: &Meta) -> Instant {
+    ///
+    /// And how long before that clock's origin it was: the machine, or the process, may be younger than the value.
+    pub(crate) fn born(&self, meta: &Meta) -> (Instant, Duration) {
         let now = self.clock.precise();
-        match meta.created {
-            Some(created) => {
-                let age = unix_nanos(&*self.clock).saturating_sub(created);
-                now.saturating_sub(Duration::from_nanos(age))
-            }
-            None => now,
-        }
+        let Some(created) = meta.created else { return (now, Duration::ZERO) };
+        let age = Duration::from_nanos(unix_nanos(&*self.clock).saturating_sub(created));
+        let since = now.saturating_duration_since(Instant::from_nanos(0));
+        (now.saturating_sub(age), age.saturating_sub(since))
     }
 
     /// The value of an object that is fresh beyond doubt: what nearly every hit is.
@@ -348,7 +350,8 @@ impl Core {
             cost: made.cost,
             tags: made.tags.to_vec(),
         };
-        Arc::new(Item { meta, born: self.clock.precise(), value })
+        let born = self.clock.precise();
+        Arc::new(Item { meta, born, before: Duration::ZERO, value, weigh: weigh::<T> })
     }
 
     /// How long the store shall keep an item.
@@ -360,12 +363,12 @@ impl Core {
         };
         let life = match (item.meta.ttl, after) {
             // Of its own, it ends there; unless something was said about what comes after.
-            (Some(ttl), None) => ttl,
+            (Some(ttl), None) => ttl.saturating_add(policy.stale_if_error),
             (Some(ttl), Some(after)) => ttl.saturating_add(after),
             (None, None) => return None,
             (None, Some(after)) => policy.fresh.or(self.policy.fresh)?.saturating_add(after),
         };
-        let age = self.clock.precise().saturating_duration_since(item.born);
+        let age = item.age_at(self.clock.precise());
         (life != Duration::MAX).then(|| life.saturating_sub(age))
     }
 
@@ -379,8 +382,11 @@ impl Core {
         let keeps = |i: usize, now: Option<&Stored>| {
             let Written { seen, item, put } = &made[i];
             let is_other = match (now, &seen.stored) {
-                // It may have expired since.
-                (None, _) => false,
+                (None, None) => false,
+                // Gone: it has expired since, or somebody took it out.
+                (None, Some(_)) => !seen.item.as_ref().is_some_and(|item| {
+                    self.store_ttl(item, &self.policy).is_some_and(|left| left.is_zero())
+                }),
                 (Some(now), Some(before)) => !now.is_same(before),
                 (Some(_), None) => true,
             };
@@ -441,22 +447,21 @@ impl Core {
             }
     }
 
-    pub(crate) async fn stripes<'k>(
-        &self,
-        face: Face,
-        keys: impl Iterator<Item = &'k str>,
-    ) -> Vec<async_lock::MutexGuard<'_, ()>> {
+    pub(crate) async fn stripes<'k>(&self, face: Face, keys: impl Iterator<Item = &'k str>) -> Vec<Held<'_>> {
         let mut held = Vec::new();
         for stripe in self.registry.stripes_of(keys) {
-            held.push(match (stripe.try_lock(), face) {
-                (Some(free), _) => free,
-                // Parked as all our threads are, so that schedules can be made up.
-                (None, Face::Threads) => block_on(|_| stripe.lock()),
-                (None, Face::Tasks) => stripe.lock().await,
+            held.push(match face {
+                Face::Threads => block_on(|_| stripe.take()),
+                Face::Tasks => stripe.take().await,
             });
         }
         held
     }
+}
+
+/// What a value of that type weighs.
+fn weigh<T: Storable>(value: &(dyn Any + Send + Sync)) -> u32 {
+    value.downcast_ref().map_or(1, T::weight)
 }
 
 /// What an item is made with.

@@ -17,7 +17,11 @@ pub(crate) struct Item {
     pub(crate) meta: Meta,
     /// When it was made, by the region's clock.
     pub(crate) born: Instant,
+    /// How much older it is: what lies before the clock's origin.
+    pub(crate) before: Duration,
     pub(crate) value: Object,
+    /// What the value weighs.
+    pub(crate) weigh: fn(&(dyn Any + Send + Sync)) -> u32,
 }
 
 impl Item {
@@ -35,11 +39,17 @@ impl Item {
         Some(if self.meta.cut > 0 { life.mul_f64(1.0 - f64::from(self.meta.cut) / 1000.0) } else { life })
     }
 
+    /// How long ago it was made.
+    #[inline]
+    pub(crate) fn age_at(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.born).saturating_add(self.before)
+    }
+
     /// How old it is `now`, which may be too early by one `grain`.
     #[inline]
     pub(crate) fn age(&self, life: Option<Duration>, now: Instant, grain: Duration) -> Age {
         let Some(life) = life else { return Age::Fresh { left: None } };
-        let age = now.saturating_add(grain).saturating_duration_since(self.born);
+        let age = self.age_at(now.saturating_add(grain));
         if age < life {
             Age::Fresh { left: Some(Left { life, left: life - age }) }
         } else {

@@ -14,7 +14,9 @@
 //! What the gate promises (see [`gate`](crate::gate)), in one process; across processes as far as the backend's own lock
 //! reaches. And:
 //! - **Nothing that was invalidated comes back.** `set`, `delete`, `clear` and `invalidate` during a creation win over what
-//!   it makes: it goes to its callers, and is not stored, or is stored as invalid (H16).
+//!   it makes: it goes to its callers, and is not stored, or is stored as invalid (H16). Of one region object, by whichever of
+//!   its faces; of others that share its store as far as that store's own conditional write can tell. And if nobody drops the
+//!   future of a write while a store on another thread, or another machine, is about to carry it out.
 //! - **One read a hit, one read and one write a creation**, for one key or for a batch.
 #![forbid(unsafe_code)]
 
@@ -33,6 +35,7 @@ mod options;
 mod registry;
 mod slot;
 mod spot;
+mod stripe;
 #[cfg(test)]
 mod tests;
 mod turns;

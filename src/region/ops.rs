@@ -132,7 +132,7 @@ impl Core {
         CachedItem {
             payload,
             cached_time: item.meta.created.map(Duration::from_nanos),
-            age: self.clock.precise().saturating_duration_since(item.born),
+            age: item.age_at(self.clock.precise()),
             creation_time: item.meta.cost,
             time_to_live: item.meta.ttl,
             tags: item.meta.tags.clone(),
@@ -252,11 +252,11 @@ impl Core {
         if !is_fresh {
             return Ok(false);
         }
-        let age = self.clock.precise().saturating_duration_since(item.born);
+        let age = item.age_at(self.clock.precise());
         let mut meta = item.meta.clone();
         meta.cut = 0;
         meta.ttl = Some(ttl.map_or(Duration::MAX, |ttl| age.saturating_add(ttl)));
-        let newer = Item { meta, born: item.born, value: Arc::clone(&item.value) };
+        let newer = Item { meta, value: Arc::clone(&item.value), ..*item };
         let store_ttl = self.store_ttl(&newer, &self.policy);
         let newer = match &stored {
             Stored::Object(_) => Stored::Object(Arc::new(newer)),
@@ -266,7 +266,11 @@ impl Core {
                 None => return self.expire_there(face, &key, ttl).await,
             },
         };
-        let put = Put::new(&key, &newer).ttl(store_ttl);
+        let weight = match (&newer, self.takes) {
+            (Stored::Object(_), Takes::WeighedObjects) => (item.weigh)(&*item.value),
+            _ => Put::new(&key, &newer).weight,
+        };
+        let put = Put::new(&key, &newer).ttl(store_ttl).weight(weight);
         let _writing = Writing::new(self, vec![&key]);
         let keeps = |_: usize, now: Option<&Stored>| now.is_none_or(|now| !now.is_same(&stored));
         match self.set_unless(face, &[put], &keeps).await {
@@ -291,14 +295,16 @@ impl Core {
             Stored::Object(object) => Arc::clone(object).downcast().ok(),
             Stored::Bytes(bytes) => {
                 let meta = self.codec.decode_meta(key, bytes).ok()?;
-                Some(Arc::new(Item { born: self.born(&meta), meta, value: Arc::new(()) }))
+                let (born, before) = self.born(&meta);
+                Some(Arc::new(Item { born, before, meta, value: Arc::new(()), weigh: |_| 1 }))
             }
         }
     }
 
     pub(crate) async fn clear_all(&self, face: Face) -> Result<(), Error> {
         // First, so that what is being made is outdated; then the room.
-        let _ = self.note(Scope::Region, How::Hard);
+        let epoch = self.epochs.next(&*self.clock);
+        self.invalidation.invalidate(Scope::Region, How::Hard, epoch);
         let done = match face {
             Face::Threads => match &self.blocking {
                 Some(backend) => backend.clear(&self.prefix),

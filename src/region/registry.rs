@@ -6,9 +6,9 @@
 //! # Invariants
 //! - **K1, one state a key.** States are found, made and let go under their shard's lock; one is let go when nobody else
 //!   holds it, or *set apart* when newer state has come: who comes then has nothing to do with what was begun before (H13).
-//! - **K2, landings are seen.** Whoever publishes, remembers a failure, or writes by a call bumps the shard's count before
-//!   the flag is free. A caller that reads the count, then the store, and then wins the flag looks again if the count has
-//!   changed: somebody may have made the value in between. Other keys of the shard only cause a look too many.
+//! - **K2, landings are seen.** Whoever publishes, remembers a failure, or writes by a call bumps a count before
+//!   the flag is free, one of 4,096 by the key's hash. A caller that reads the count, then the store, and then wins the flag looks again if the count has
+//!   changed: somebody may have made the value in between. Other keys of that count only cause a look too many.
 //! - **K3, writes win.** A call that sets or deletes sets the key's state apart before and after it writes, if it has one,
 //!   and notes in it that it was overtaken: who leads by it writes nothing any more. Who enters in between has read the
 //!   store before or after the write; what was read before does not count (K2).
@@ -16,7 +16,7 @@
 //!   invalidated since, for good, sets it apart and begins anew.
 //!
 //! # Orderings
-//! `BUMP` (of the shard's count) pairs with `EPOCH` (load before the store is read). Whether a state was
+//! `BUMP` (of a count) pairs with `EPOCH` (load before the store is read). Whether a state was
 //! overtaken is noted, and asked by who publishes, under the key's stripe.
 //!
 //! # Cost
@@ -24,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 use super::item::Item;
+use super::stripe::Stripe;
 use crate::backend::Stored;
 use crate::gate::{Age, Flights, Outcome, Past};
 use crate::hash::RandomState;
@@ -38,11 +39,10 @@ const BUMP: Ordering = Ordering::Release;
 /// Powers of two. A stripe is held while the store writes.
 const SHARDS: usize = 64;
 const STRIPES: usize = 512;
+const CELLS: usize = 4096;
 
 #[derive(Default)]
 struct Shard {
-    /// How often values were made or written, here.
-    landings: AtomicU64,
     keys: Mutex<HashMap<Box<str>, Arc<KeyState>>>,
 }
 
@@ -74,6 +74,12 @@ impl KeyState {
         self.started.store(epoch, Ordering::Release);
     }
 
+    /// Its leader is gone without a result, and may be replaced: who leads next takes an epoch of its own. Not to be called
+    /// when there is a result: until it has landed, who comes must be able to tell how old it is.
+    pub(crate) fn end(&self) {
+        self.started.store(0, Ordering::Release);
+    }
+
     /// What runs: the epoch it started from, and its tags.
     pub(crate) fn running(&self) -> Option<(u64, Vec<String>)> {
         let started = self.started.load(Ordering::Acquire);
@@ -85,9 +91,11 @@ impl KeyState {
 pub(crate) struct Registry {
     hasher: RandomState,
     shards: Box<[Shard]>,
+    /// How often values were made or written, by keys of the same cell.
+    landings: Box<[AtomicU64]>,
     pub(crate) flights: Flights<Arc<Item>>,
     /// Who writes a key, by stripes: calls, and leaders.
-    stripes: Box<[async_lock::Mutex<()>]>,
+    stripes: Box<[Stripe]>,
 }
 
 /// Somebody's interest in a key.
@@ -113,8 +121,9 @@ impl Registry {
         Self {
             hasher: RandomState::new(),
             shards: (0..SHARDS).map(|_| Shard::default()).collect(),
+            landings: (0..CELLS).map(|_| AtomicU64::new(0)).collect(),
             flights: Flights::new(SHARDS),
-            stripes: (0..STRIPES).map(|_| async_lock::Mutex::new(())).collect(),
+            stripes: (0..STRIPES).map(|_| Stripe::default()).collect(),
         }
     }
 
@@ -123,14 +132,19 @@ impl Registry {
         self.hasher.hash_one(key) as usize & (SHARDS - 1)
     }
 
+    #[inline]
+    fn cell(&self, key: &str) -> usize {
+        self.hasher.hash_one(key) as usize & (CELLS - 1)
+    }
+
     /// To be asked before the store is read (K2).
     #[inline]
     pub(crate) fn landings(&self, key: &str) -> u64 {
-        self.shards[self.shard(key)].landings.load(EPOCH)
+        self.landings[self.cell(key)].load(EPOCH)
     }
 
     /// The stripes of many keys, each once, in an order that is the same for all.
-    pub(crate) fn stripes_of<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<&async_lock::Mutex<()>> {
+    pub(crate) fn stripes_of<'k>(&self, keys: impl Iterator<Item = &'k str>) -> Vec<&Stripe> {
         let mut shards: Vec<usize> =
             keys.map(|key| self.hasher.hash_one(key) as usize & (STRIPES - 1)).collect();
         shards.sort_unstable();
@@ -177,7 +191,7 @@ impl Registry {
         if let Some(state) = &state {
             state.is_overtaken.store(true, Ordering::Relaxed);
         }
-        shard.landings.fetch_add(1, BUMP);
+        self.landings[self.cell(key)].fetch_add(1, BUMP);
         state
     }
 
@@ -186,7 +200,13 @@ impl Registry {
         let apart = {
             let mut keys = lock(&self.shards[claim.shard].keys);
             let is_there = keys.get(&claim.key).is_some_and(|state| Arc::ptr_eq(state, &claim.state));
-            if is_there { keys.remove(&claim.key) } else { None }
+            if is_there {
+                // No later write finds it to say so.
+                claim.state.is_overtaken.store(true, Ordering::Relaxed);
+                keys.remove(&claim.key)
+            } else {
+                None
+            }
         };
         drop(apart);
     }
@@ -212,7 +232,7 @@ impl Claim {
 
     /// Publishes that the value was made, or its failure remembered (K2).
     pub(crate) fn landed(&self) {
-        self.registry.shards[self.shard].landings.fetch_add(1, BUMP);
+        self.registry.landings[self.registry.cell(&self.key)].fetch_add(1, BUMP);
     }
 
     pub(crate) fn see(
@@ -246,7 +266,7 @@ impl Seen {
 
     /// Whether nothing was made or written since the look began, as far as the shard can tell (K2).
     pub(crate) fn is_current(&self) -> bool {
-        self.claim.registry.shards[self.claim.shard].landings.load(EPOCH) == self.landings
+        self.claim.registry.landings(&self.claim.key) == self.landings
     }
 
     /// Whether no call has written the key since the look (K3).

@@ -13,6 +13,7 @@ use super::core::{Core, Face, Made, Open, Written};
 use super::counts::Count;
 use super::item::Item;
 use super::registry::Seen;
+use super::turns::lend;
 use crate::backend::{AsyncCacheMutex, CacheMutex, Put, Stored};
 use crate::codec::Storable;
 use crate::error::{CreateError, Error};
@@ -21,6 +22,7 @@ use crate::gate::{
 };
 use crate::sync::{Arc, AtomicU8, PlainMutex, lock_plain};
 use crate::time::Instant;
+use std::any::Any;
 use std::future::Future;
 use std::time::Duration;
 
@@ -93,6 +95,8 @@ pub(crate) struct Spot {
     seen: PlainMutex<Option<Arc<Seen>>>,
     /// Why the look ended in nothing.
     trouble: PlainMutex<Option<Error>>,
+    /// Whether a failure is the store's, and not the creator's: it is not remembered.
+    is_the_stores: PlainMutex<bool>,
 }
 
 /// What a call wants.
@@ -130,6 +134,7 @@ impl Here {
             first: PlainMutex::new(first),
             seen: PlainMutex::new(None),
             trouble: PlainMutex::new(None),
+            is_the_stores: PlainMutex::new(false),
         }))
     }
 }
@@ -150,6 +155,17 @@ impl Spot {
     /// The error of the store that a look ended with.
     pub(crate) fn trouble(&self) -> Option<Error> {
         lock_plain(&self.trouble).take()
+    }
+
+    /// Notes that a creation has failed for no fault of its creator.
+    fn blames_the_store<E>(&self, fail: Fail<E>) -> Fail<E> {
+        *lock_plain(&self.is_the_stores) = true;
+        fail
+    }
+
+    /// The value of the last look.
+    pub(crate) fn last_value<T: Storable>(&self) -> Option<Arc<T>> {
+        self.seen().item.as_ref()?.value()
     }
 
     fn seen(&self) -> Arc<Seen> {
@@ -187,7 +203,9 @@ impl Spot {
         let now = core.clock.precise();
         let claim = core.enter(&self.key, now);
         let seen = claim.see(landings, stored, found.item.clone(), found.age);
-        *lock_plain(&self.seen) = Some(Arc::clone(&seen));
+        let former = lock_plain(&self.seen).replace(Arc::clone(&seen));
+        // Letting a key go takes a lock.
+        drop(former);
         let made = found.item.as_ref().map_or(now, |item| item.born);
         let cost = found.item.as_ref().and_then(|item| item.meta.cost);
         let stale = self.stale(found.item.as_deref());
@@ -198,7 +216,9 @@ impl Spot {
                 let flag = seen.state().past.free();
                 Look::Missing { claim: seen, from: flag }
             }
-            (Verdict::Usable { from, .. } | Verdict::Failed { from, .. }, _) if self.force => {
+            // Who makes it anew in any case is not held back by what failed before.
+            (Verdict::Usable { .. } | Verdict::Failed { .. }, _) if self.force => {
+                let from = seen.state().past.free();
                 Look::Missing { claim: seen, from }
             }
             (Verdict::Usable { from, state }, Some(value)) => {
@@ -306,8 +326,8 @@ impl Spot {
         let locked = match self.lock_store(&seen).await {
             Ok(locked) => locked,
             Err(Taken::Item(item)) => return Ok(item),
-            Err(Taken::TimedOut) => return Err(Fail::TimedOut),
-            Err(Taken::Error(error)) => return Err(Fail::Backend(error)),
+            Err(Taken::TimedOut) => return Err(self.blames_the_store(Fail::TimedOut)),
+            Err(Taken::Error(error)) => return Err(self.blames_the_store(Fail::Backend(error))),
         };
         let made = self.make_locked::<T, E>(&seen, creation).await;
         locked.release().await;
@@ -324,7 +344,9 @@ impl Spot {
         let keeps = self.policy.should_cache(&value);
         let item = self.core.item(Arc::new(value), epoch, made);
         if keeps {
-            self.write::<T>(seen, &item).await.map_err(Fail::Backend)?;
+            self.write::<T>(seen, &item)
+                .await
+                .map_err(|error| self.blames_the_store(Fail::Backend(error)))?;
         }
         Ok(item)
     }
@@ -390,6 +412,9 @@ impl Spot {
             for lock in locks {
                 lock.release().await;
             }
+            for spot in spots {
+                *lock_plain(&spot.0.is_the_stores) = true;
+            }
             return Err(fail);
         }
         let asked: Vec<usize> = (0..spots.len()).filter(|i| items[*i].is_none()).collect();
@@ -450,7 +475,12 @@ impl Spot {
             })
             .collect();
         if let Err(error) = core.publish(first.face, &written).await {
-            core.degrade(error, ()).map_err(Fail::Backend)?;
+            core.degrade(error, ()).map_err(|error| {
+                for spot in spots {
+                    *lock_plain(&spot.0.is_the_stores) = true;
+                }
+                Fail::Backend(error)
+            })?;
         }
         Ok(items)
     }
@@ -491,7 +521,7 @@ impl Locked {
 
     /// An error is nobody's: the value is made, and the lease ends by itself.
     async fn release(mut self) {
-        match &self.lock {
+        match self.lock.take() {
             None => {}
             Some(StoreLock::Thread(lock)) => {
                 let _ = lock.release();
@@ -500,7 +530,6 @@ impl Locked {
                 let _ = lock.release().await;
             }
         }
-        self.lock = None;
     }
 }
 
@@ -541,6 +570,10 @@ impl Place<Items> for Here {
     fn settle(&self, _nothing: ()) {}
 
     fn failed(&self, seen: &Arc<Seen>, failure: &Failure) -> (After, ()) {
+        if *lock_plain(&self.0.is_the_stores) {
+            // The next may have more luck with the store.
+            return (After { flag: IDLE, leaves: false }, ());
+        }
         let now = self.0.core.clock.precise();
         let (flag, is_remembered) = seen.state().past.failed(seen.age, failure, &self.0.policy, now);
         if is_remembered {
@@ -549,7 +582,8 @@ impl Place<Items> for Here {
         (After { flag, leaves: false }, ())
     }
 
-    fn released(&self, _seen: &Arc<Seen>) -> After {
+    fn released(&self, seen: &Arc<Seen>) -> After {
+        seen.state().end();
         After { flag: IDLE, leaves: false }
     }
 
@@ -565,5 +599,9 @@ impl Place<Items> for Here {
 
     fn count(&self, moment: Moment) {
         self.0.core.counts.note(moment);
+    }
+
+    fn lend(&self) -> Option<Box<dyn Any + Send>> {
+        lend()
     }
 }
