@@ -175,6 +175,7 @@ pub(crate) trait Creator<G: Kind, P: Place<G>, E>:
     }
 
     /// Whether it has ended, was discarded or handed on, so that it can't be polled here any more.
+    #[cfg_attr(not(feature = "region"), allow(dead_code, reason = "only places that a region lends ask"))]
     fn is_gone(&self) -> bool;
 }
 

@@ -334,7 +334,7 @@ fn wake(waiters: impl Iterator<Item = Waiter>) {
 }
 
 /// A waker that panics is its executor's trouble, and not the leader's, nor that of others who wait.
-fn quietly(call: impl FnOnce()) {
+pub(crate) fn quietly(call: impl FnOnce()) {
     if let Err(panic) = catch_unwind(AssertUnwindSafe(call)) {
         // The payload's destructor may panic in its turn.
         std::mem::forget(panic);

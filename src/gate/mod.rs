@@ -62,6 +62,8 @@ pub(crate) use detached::{Boxed, Detached};
 pub(crate) use drive::drive_by;
 pub(crate) use drive::{After, Borrowed, Creator, Kind, Look, Moment, Order, Place, Sight, Usable, drive};
 pub(crate) use early::is_due;
+#[cfg(feature = "region")]
+pub(crate) use flight::quietly;
 pub(crate) use flight::{BUSY, ENDED, Failure, Flights, HELD, IDLE, Outcome, TIRED, is_busy, see, was_held};
 #[cfg(feature = "region")]
 pub(crate) use past::{Age, Left, Past, Verdict};

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::time::ManualClock;
+use std::future::Future;
 
 fn core(region: &Region) -> Arc<super::core::Core> {
     Arc::clone(&*region.slot.core().unwrap())
@@ -68,4 +69,41 @@ fn what_can_not_tell_its_age_is_never_stale() {
             assert_eq!(*region.get_or_create(key, || 2).unwrap(), 2);
         }
     }
+}
+
+/// A waker of the user's that panics must not leave the others asleep.
+#[test]
+fn a_stripe_wakes_all_who_wait() {
+    use super::stripe::Stripe;
+    use std::pin::pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use std::task::{Context, Poll, Wake, Waker};
+
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("an executor in trouble");
+        }
+    }
+    #[derive(Default)]
+    struct Counts(AtomicU32);
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    let stripe = Stripe::default();
+    let held = at_once(stripe.take());
+    let (mut first, mut second) = (pin!(stripe.take()), pin!(stripe.take()));
+    let (bad, count) = (Waker::from(Arc::new(Panics)), Arc::new(Counts::default()));
+    let good = Waker::from(Arc::clone(&count));
+    assert!(first.as_mut().poll(&mut Context::from_waker(&bad)).is_pending());
+    // Polled for other reasons meanwhile, it is still one that waits.
+    for _ in 0..3 {
+        assert!(second.as_mut().poll(&mut Context::from_waker(&good)).is_pending());
+    }
+    drop(held);
+    assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    assert!(matches!(second.as_mut().poll(&mut Context::from_waker(&good)), Poll::Ready(_)));
 }
