@@ -1,8 +1,10 @@
 //! Blocking backends for tasks.
 #![forbid(unsafe_code)]
 
-use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Put, Stored, Takes};
-use crate::codec::Codec;
+use super::{
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Fence, Opened, Put, Stored, Takes,
+};
+use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::Arc;
 use std::fmt;
@@ -59,15 +61,28 @@ struct OwnPut {
     value: Stored,
     ttl: Option<Duration>,
     weight: u32,
+    fence: Option<Fence>,
 }
 
 impl OwnPut {
     fn of(put: Put<'_>) -> Self {
-        Self { key: put.key.to_owned(), value: put.value.clone(), ttl: put.ttl, weight: put.weight }
+        Self {
+            key: put.key.to_owned(),
+            value: put.value.clone(),
+            ttl: put.ttl,
+            weight: put.weight,
+            fence: put.fence.cloned(),
+        }
     }
 
     fn borrow(&self) -> Put<'_> {
-        Put { key: &self.key, value: &self.value, ttl: self.ttl, weight: self.weight }
+        Put {
+            key: &self.key,
+            value: &self.value,
+            ttl: self.ttl,
+            weight: self.weight,
+            fence: self.fence.as_ref(),
+        }
     }
 }
 
@@ -104,6 +119,20 @@ impl AsyncBackend for OnThreads {
         let keys = own(keys);
         self.run(move |backend| backend.delete_multi(&borrowed(&keys)))
     }
+    /// What `keeps` borrows can't be sent to a thread: only what has fences is written so.
+    fn set_unless<'a>(
+        &'a self,
+        puts: &'a [Put<'a>],
+        _keeps: &'a (dyn Fn(usize, Option<&Stored>) -> bool + Send + Sync),
+    ) -> BoxFuture<'a, Option<Result<Vec<bool>, Error>>> {
+        if puts.iter().any(|put| put.fence.is_none()) {
+            return Box::pin(ready(None));
+        }
+        let puts: Vec<OwnPut> = puts.iter().map(|put| OwnPut::of(*put)).collect();
+        self.run(move |backend| {
+            backend.set_unless(&puts.iter().map(OwnPut::borrow).collect::<Vec<_>>(), &|_, _| false)
+        })
+    }
     fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, Error>> {
         let key = key.to_owned();
         self.run(move |backend| backend.expire(&key, ttl))
@@ -118,6 +147,15 @@ impl AsyncBackend for OnThreads {
     }
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         Some(Box::new(MutexOnThreads(Arc::from(self.backend.mutex(key)?))))
+    }
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        self.backend.attach(envelope)
+    }
+    fn keeps(&self) -> bool {
+        self.backend.keeps()
+    }
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        self.backend.keep(key, opened);
     }
     fn takes(&self) -> Takes {
         self.backend.takes()
@@ -170,6 +208,12 @@ impl AsyncCacheMutex for MutexOnThreads {
     fn lease(&self) -> Option<Duration> {
         self.0.lease()
     }
+    fn fence(&self) -> Option<Fence> {
+        self.0.fence()
+    }
+    fn found(&self) -> Option<Option<Stored>> {
+        self.0.found()
+    }
 }
 
 /// A backend whose operations don't block, for tasks: done when their future is made.
@@ -212,6 +256,15 @@ impl AsyncBackend for AtOnce {
     }
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         Some(Box::new(MutexOnThreads(Arc::from(self.0.mutex(key)?))))
+    }
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        self.0.attach(envelope)
+    }
+    fn keeps(&self) -> bool {
+        self.0.keeps()
+    }
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        self.0.keep(key, opened);
     }
     fn takes(&self) -> Takes {
         self.0.takes()

@@ -26,7 +26,7 @@ pub(crate) use proxy::{AsyncProxied, Proxied};
 pub use proxy::{AsyncProxy, Proxy};
 pub use schemes::{Schemes, Store};
 
-use crate::codec::Codec;
+use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::Arc;
 use std::any::Any;
@@ -48,6 +48,23 @@ pub enum Stored {
     Object(Arc<dyn Any + Send + Sync>),
     /// An envelope of bytes.
     Bytes(Arc<[u8]>),
+    /// An envelope of bytes, and beside it what was read from it: what a store that [keeps](Backend::keep) it gives back.
+    Opened(Arc<Opened>),
+}
+
+/// Bytes with the value of this process that they stand for.
+pub struct Opened {
+    /// The envelope.
+    pub bytes: Arc<[u8]>,
+    /// What is in it.
+    pub object: Arc<dyn Any + Send + Sync>,
+}
+
+/// Values are not shown.
+impl fmt::Debug for Opened {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Opened({} bytes)", self.bytes.len())
+    }
 }
 
 impl Stored {
@@ -61,7 +78,18 @@ impl Stored {
     pub fn bytes(&self) -> Option<&[u8]> {
         match self {
             Self::Bytes(bytes) => Some(bytes),
+            Self::Opened(opened) => Some(&opened.bytes),
             Self::Object(_) => None,
+        }
+    }
+
+    /// The object, if there is one.
+    #[inline]
+    pub(crate) fn object(&self) -> Option<&Arc<dyn Any + Send + Sync>> {
+        match self {
+            Self::Object(object) => Some(object),
+            Self::Opened(opened) => Some(&opened.object),
+            Self::Bytes(_) => None,
         }
     }
 
@@ -79,8 +107,8 @@ impl Stored {
     pub fn is_same(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Object(a), Self::Object(b)) => Arc::ptr_eq(a, b),
-            (Self::Bytes(a), Self::Bytes(b)) => a == b,
-            _ => false,
+            (Self::Object(_), _) | (_, Self::Object(_)) => false,
+            (a, b) => a.bytes() == b.bytes(),
         }
     }
 }
@@ -103,6 +131,7 @@ impl fmt::Debug for Stored {
         match self {
             Self::Object(_) => f.write_str("Object"),
             Self::Bytes(bytes) => write!(f, "Bytes({} bytes)", bytes.len()),
+            Self::Opened(opened) => opened.fmt(f),
         }
     }
 }
@@ -131,6 +160,40 @@ pub struct Put<'a> {
     pub ttl: Option<Duration>,
     /// How much the value weighs, in bytes, if the backend has asked to be told; else the length of its bytes, or 1.
     pub weight: u32,
+    /// What the store's own lock gave for it, if it is written under that: see [`Backend::set_unless`].
+    pub fence: Option<&'a Fence>,
+}
+
+/// What a store's lock knew when it was taken, to be shown when something is written under it: opaque but to that store.
+///
+/// ```
+/// use dogpile::backend::Fence;
+///
+/// let fence = Fence::new(7_u64);
+/// assert_eq!(fence.get::<u64>(), Some(&7));
+/// assert_eq!(fence.get::<String>(), None, "another store's");
+/// ```
+#[derive(Clone)]
+pub struct Fence(Arc<dyn Any + Send + Sync>);
+
+impl Fence {
+    /// What a store is to see again.
+    #[must_use]
+    pub fn new<T: Send + Sync + 'static>(state: T) -> Self {
+        Self(Arc::new(state))
+    }
+
+    /// It, if it is a `T`.
+    #[must_use]
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.0.downcast_ref()
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fence")
+    }
 }
 
 impl<'a> Put<'a> {
@@ -148,7 +211,7 @@ impl<'a> Put<'a> {
     #[must_use]
     pub fn new(key: &'a str, value: &'a Stored) -> Self {
         let weight = value.bytes().map_or(1, |bytes| u32::try_from(bytes.len()).unwrap_or(u32::MAX));
-        Self { key, value, ttl: None, weight }
+        Self { key, value, ttl: None, weight, fence: None }
     }
 
     /// The same, with a time to live.
@@ -164,6 +227,13 @@ impl<'a> Put<'a> {
         self.weight = weight;
         self
     }
+
+    /// The same, with a fence.
+    #[must_use]
+    pub fn fence(mut self, fence: Option<&'a Fence>) -> Self {
+        self.fence = fence;
+        self
+    }
 }
 
 /// A lock of a store's own: for one key, or for several.
@@ -172,6 +242,9 @@ impl<'a> Put<'a> {
 /// serve several keys, to bound how many values are made at once; then it must let one thread, or one task, have it for
 /// several keys at a time, or batches over those keys can't be made. One that knows its owner by the thread is for threads
 /// only: a task's calls of a blocking mutex come from any thread ([`OnThreads`]).
+///
+/// A lock that is held and dropped is given back, by `drop` or by its lease. While it is held, whoever made it prolongs its
+/// lease in time, if it has one.
 pub trait CacheMutex: Send + Sync {
     /// Takes the lock, waiting so long for it at the most. `Duration::ZERO`: tries. True: it is held now.
     ///
@@ -197,8 +270,19 @@ pub trait CacheMutex: Send + Sync {
         Ok(true)
     }
 
-    /// After this time the lock ends by itself, whatever becomes of its holder. `None`: it doesn't.
+    /// After this time the lock ends by itself, if nobody is left who prolongs it. `None`: it doesn't.
     fn lease(&self) -> Option<Duration> {
+        None
+    }
+
+    /// While it is held: what to write under it with, so that nothing is written where newer state has come since it was
+    /// taken, or where the lock was lost and taken by another. `None`, which is the default: it has no such thing.
+    fn fence(&self) -> Option<Fence> {
+        None
+    }
+
+    /// While it is held: what its key had when it was taken, if it has looked. Default: it hasn't, and the region looks.
+    fn found(&self) -> Option<Option<Stored>> {
         None
     }
 }
@@ -227,6 +311,16 @@ pub trait AsyncCacheMutex: Send + Sync {
 
     /// As [`CacheMutex::lease`].
     fn lease(&self) -> Option<Duration> {
+        None
+    }
+
+    /// As [`CacheMutex::fence`].
+    fn fence(&self) -> Option<Fence> {
+        None
+    }
+
+    /// As [`CacheMutex::found`].
+    fn found(&self) -> Option<Option<Stored>> {
         None
     }
 }
@@ -315,7 +409,9 @@ pub trait Backend: Send + Sync {
     /// Puts entries in, each unless `keeps` says that what is there now shall stay; by one step for each, which no other
     /// write comes between. Returns which were put in. `None`: the store has no such step, which is the default.
     ///
-    /// `keeps` gets the entry's place in the batch, and what its key has.
+    /// `keeps` gets the entry's place in the batch, and what its key has. It is not asked about an entry with a
+    /// [fence](CacheMutex::fence): that one is put in unless the store knows by the fence that newer state has come. A store
+    /// whose locks have fences must have this step.
     ///
     /// # Errors
     /// As `set`.
@@ -364,6 +460,27 @@ pub trait Backend: Send + Sync {
     fn mutex(&self, key: &str) -> Option<Box<dyn CacheMutex>> {
         let _ = key;
         None
+    }
+
+    /// The envelope that a region will have its bytes in: told once to each region's backend, before its first use. A store
+    /// may keep other entries otherwise. Default: it is all the same.
+    ///
+    /// # Errors
+    /// If it can't keep those.
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        let _ = envelope;
+        Ok(())
+    }
+
+    /// Whether it wants to be told by [`keep`](Self::keep). Default: no.
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// What it has given as bytes was opened, at some cost: it may keep `opened` in their place, as long as these are what it
+    /// has. Must not block.
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        let _ = (key, opened);
     }
 
     /// What it takes. Default: objects, in which a value stays what it is.
@@ -482,6 +599,22 @@ pub trait AsyncBackend: Send + Sync {
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         let _ = key;
         None
+    }
+
+    /// As [`Backend::attach`].
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        let _ = envelope;
+        Ok(())
+    }
+
+    /// As [`Backend::keeps`].
+    fn keeps(&self) -> bool {
+        false
+    }
+
+    /// As [`Backend::keep`].
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        let _ = (key, opened);
     }
 
     /// As [`Backend::takes`].

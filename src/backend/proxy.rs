@@ -1,8 +1,8 @@
 //! [`Proxy`]: what stands between a region and its backend.
 #![forbid(unsafe_code)]
 
-use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Put, Stored, Takes};
-use crate::codec::Codec;
+use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Opened, Put, Stored, Takes};
+use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::Arc;
 use std::time::Duration;
@@ -258,6 +258,15 @@ impl Backend for Proxied {
     fn blocks(&self) -> bool {
         self.next.blocks()
     }
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        self.next.attach(envelope)
+    }
+    fn keeps(&self) -> bool {
+        self.next.keeps()
+    }
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        self.next.keep(key, opened);
+    }
     fn codec(&self) -> Option<Codec> {
         self.next.codec()
     }
@@ -318,6 +327,15 @@ impl AsyncBackend for AsyncProxied {
     }
     fn takes(&self) -> Takes {
         self.proxy.takes(&*self.next)
+    }
+    fn attach(&self, envelope: Envelope) -> Result<(), Error> {
+        self.next.attach(envelope)
+    }
+    fn keeps(&self) -> bool {
+        self.next.keeps()
+    }
+    fn keep(&self, key: &str, opened: &Arc<Opened>) {
+        self.next.keep(key, opened);
     }
     fn codec(&self) -> Option<Codec> {
         self.next.codec()

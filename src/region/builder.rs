@@ -333,6 +333,11 @@ impl RegionBuilder {
         if awaiting.takes() != takes {
             return wrong("its two backends take different things: they must be the same store");
         }
+        let codec = self.codec.or_else(|| awaiting.codec()).unwrap_or_default();
+        if let Some(backend) = &wrapped {
+            backend.attach(codec.has_envelope())?;
+        }
+        awaiting.attach(codec.has_envelope())?;
         let mangler = match self.mangler {
             Some(mangler) => Some(mangler).filter(|mangler| !mangler.is_none()),
             None => {
@@ -349,8 +354,9 @@ impl RegionBuilder {
             prefix: self.prefix.into(),
             mangler,
             generator: self.generator.unwrap_or_else(|| Arc::new(DefaultKeys)),
-            codec: self.codec.or_else(|| awaiting.codec()).unwrap_or_default(),
+            codec,
             policy: self.policy,
+            keeps: wrapped.as_ref().map_or_else(|| awaiting.keeps(), |backend| backend.keeps()),
             blocking: wrapped,
             awaiting,
             actual,

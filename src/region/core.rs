@@ -8,7 +8,7 @@ use super::keys::{KeyGenerator, Mangler};
 use super::registry::{Claim, KeyState, Registry, Seen};
 use super::stripe::Held;
 use super::turns::Turns;
-use crate::backend::{AsyncBackend, Backend, Put, Stored, Takes};
+use crate::backend::{AsyncBackend, Backend, Opened, Put, Stored, Takes};
 use crate::codec::{Codec, Envelope, Meta, Storable, Undecodable};
 use crate::error::{Error, ErrorKind};
 use crate::gate::{Age, RegionPolicy, block_on};
@@ -76,6 +76,8 @@ pub(crate) struct Core {
     /// The backends themselves, without proxies.
     pub(crate) actual: (Option<Arc<dyn Backend>>, Arc<dyn AsyncBackend>),
     pub(crate) takes: Takes,
+    /// Whether the backend wants what was opened.
+    pub(crate) keeps: bool,
     pub(crate) invalidation: Arc<dyn InvalidationStrategy>,
     pub(crate) epochs: Epochs,
     pub(crate) registry: Arc<Registry>,
@@ -208,16 +210,32 @@ impl Core {
 
     /// Opens what the store has.
     pub(crate) fn open<T: Storable>(&self, key: &str, stored: &Stored) -> Result<Arc<Item>, Why> {
-        match stored {
-            Stored::Object(object) => {
-                let item = Arc::clone(object).downcast::<Item>().map_err(|_| Why::OtherType)?;
-                if item.value.is::<T>() { Ok(item) } else { Err(Why::OtherType) }
-            }
-            Stored::Bytes(bytes) => {
-                let (meta, value) = self.codec.decode::<T>(key, bytes).map_err(Why::Undecodable)?;
-                let (born, before) = self.born(&meta);
-                Ok(Arc::new(Item { born, before, meta, value: Arc::new(value), weigh: weigh::<T> }))
-            }
+        if let Some(object) = stored.object()
+            && let Ok(item) = Arc::clone(object).downcast::<Item>()
+            && item.value.is::<T>()
+        {
+            return Ok(item);
+        }
+        let bytes = match stored {
+            Stored::Object(_) => return Err(Why::OtherType),
+            Stored::Bytes(bytes) => bytes,
+            // As another type: what the bytes are for that.
+            Stored::Opened(opened) => &opened.bytes,
+        };
+        let (meta, value) = self.codec.decode::<T>(key, bytes).map_err(Why::Undecodable)?;
+        let (born, before) = self.born(&meta);
+        let item = Arc::new(Item { born, before, meta, value: Arc::new(value), weigh: weigh::<T> });
+        if self.keeps {
+            self.keep(key, Opened { bytes: Arc::clone(bytes), object: Arc::clone(&item) as _ });
+        }
+        Ok(item)
+    }
+
+    fn keep(&self, key: &str, opened: Opened) {
+        let opened = Arc::new(opened);
+        match &self.blocking {
+            Some(backend) => backend.keep(key, &opened),
+            None => self.awaiting.keep(key, &opened),
         }
     }
 
@@ -239,8 +257,7 @@ impl Core {
         stored: &Stored,
         call: Option<Duration>,
     ) -> Option<Arc<T>> {
-        let Stored::Object(object) = stored else { return None };
-        let item = object.downcast_ref::<Item>()?;
+        let item = stored.object()?.downcast_ref::<Item>()?;
         if item.meta.epoch? <= self.invalidation.newest() {
             return None;
         }
@@ -379,9 +396,12 @@ impl Core {
     /// # Errors
     /// If the store refuses, and may.
     pub(crate) async fn publish(&self, face: Face, made: &[Written<'_>]) -> Result<Vec<bool>, Error> {
+        let is_overtaken = |written: &Written<'_>| {
+            !written.seen.is_newest() || self.is_outdated(written.put.key, written.item)
+        };
         let keeps = |i: usize, now: Option<&Stored>| {
-            let Written { seen, item, put } = &made[i];
-            let is_other = match (now, &seen.stored) {
+            let Written { seen, before, .. } = &made[i];
+            let is_other = match (now, before) {
                 (None, None) => false,
                 // Gone: it has expired since, or somebody took it out.
                 (None, Some(_)) => !seen.item.as_ref().is_some_and(|item| {
@@ -390,24 +410,24 @@ impl Core {
                 (Some(now), Some(before)) => !now.is_same(before),
                 (Some(_), None) => true,
             };
-            is_other || !seen.is_newest() || self.is_outdated(put.key, item)
+            is_other || is_overtaken(&made[i])
         };
-        let puts: Vec<Put<'_>> = made.iter().map(|written| written.put).collect();
         // Calls that write take turns with this: a key that is deleted while there is nothing leaves no other trace.
-        let _stripes = self.stripes(face, puts.iter().map(|put| put.key)).await;
-        let written = match self.set_unless(face, &puts, &keeps).await {
-            Some(written) => written?,
+        let _stripes = self.stripes(face, made.iter().map(|written| written.put.key)).await;
+        // A store is not asked by `keeps` about what has a fence.
+        let asked: Vec<usize> =
+            (0..made.len()).filter(|i| made[*i].put.fence.is_none() || !is_overtaken(&made[*i])).collect();
+        let puts: Vec<Put<'_>> = asked.iter().map(|i| made[*i].put).collect();
+        let mut written = vec![false; made.len()];
+        match self.set_unless(face, &puts, &|i, now| keeps(asked[i], now)).await {
+            Some(done) => asked.iter().zip(done?).for_each(|(i, is_put)| written[*i] = is_put),
             None => {
-                let keeps = |written: &Written<'_>| {
-                    !written.seen.is_newest() || self.is_outdated(written.put.key, written.item)
-                };
-                let written: Vec<bool> = made.iter().map(|written| !keeps(written)).collect();
-                let puts: Vec<Put<'_>> =
-                    puts.iter().zip(&written).filter(|(_, is_put)| **is_put).map(|(put, _)| *put).collect();
+                let newest: Vec<usize> = asked.into_iter().filter(|i| !is_overtaken(&made[*i])).collect();
+                let puts: Vec<Put<'_>> = newest.iter().map(|i| made[*i].put).collect();
                 self.set(face, &puts).await?;
-                written
+                newest.into_iter().for_each(|i| written[i] = true);
             }
-        };
+        }
         for (made, is_put) in made.iter().zip(&written) {
             if !is_put {
                 self.counts.count(Count::RefusedLateWrite);
@@ -475,6 +495,8 @@ pub(crate) struct Made<'a> {
 /// One value that was made, to be written.
 pub(crate) struct Written<'a> {
     pub(crate) seen: &'a Seen,
+    /// What the key had, when it was last looked at before.
+    pub(crate) before: Option<&'a Stored>,
     pub(crate) item: &'a Arc<Item>,
     pub(crate) put: Put<'a>,
 }

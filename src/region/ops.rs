@@ -258,9 +258,9 @@ impl Core {
         meta.ttl = Some(ttl.map_or(Duration::MAX, |ttl| age.saturating_add(ttl)));
         let newer = Item { meta, value: Arc::clone(&item.value), ..*item };
         let store_ttl = self.store_ttl(&newer, &self.policy);
-        let newer = match &stored {
-            Stored::Object(_) => Stored::Object(Arc::new(newer)),
-            Stored::Bytes(bytes) => match self.codec.redate(&key, bytes, &newer.meta) {
+        let newer = match stored.bytes() {
+            None => Stored::Object(Arc::new(newer)),
+            Some(bytes) => match self.codec.redate(&key, bytes, &newer.meta) {
                 Some(bytes) => Stored::Bytes(bytes.into()),
                 // An envelope that can't say: the store does.
                 None => return self.expire_there(face, &key, ttl).await,
@@ -291,9 +291,10 @@ impl Core {
 
     /// What the store has, whatever its type: its value is only there for objects.
     pub(crate) fn look_at(&self, key: &str, stored: &Stored) -> Option<Arc<Item>> {
-        match stored {
-            Stored::Object(object) => Arc::clone(object).downcast().ok(),
-            Stored::Bytes(bytes) => {
+        match (stored.object(), stored.bytes()) {
+            (Some(object), _) => Arc::clone(object).downcast().ok(),
+            (None, None) => None,
+            (None, Some(bytes)) => {
                 let meta = self.codec.decode_meta(key, bytes).ok()?;
                 let (born, before) = self.born(&meta);
                 Some(Arc::new(Item { born, before, meta, value: Arc::new(()), weigh: |_| 1 }))

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! look:  count of the shard ─> store ─> fresh? the value : the key's state
-//! make:  the store's lock, if there is one (waited for: look again) ─> a turn ─> epoch ─> creator ─> written, unless newer
+//! make:  the store's lock, if there is one: look again ─> a turn ─> epoch ─> creator ─> written, unless newer
 //! ```
 //!
-//! One look is one read, an uncontended creation one read and one write. A store's lock that was waited for costs a read
-//! more: what its former holder made.
+//! One look is one read, an uncontended creation one read and one write. A store's lock costs a read more, unless it has
+//! looked itself: another process may have made the value between the look and the lock.
 #![forbid(unsafe_code)]
 
 use super::core::{Core, Face, Made, Open, Written};
@@ -14,7 +14,7 @@ use super::counts::Count;
 use super::item::Item;
 use super::registry::Seen;
 use super::turns::lend;
-use crate::backend::{AsyncCacheMutex, CacheMutex, Put, Stored};
+use crate::backend::{AsyncCacheMutex, CacheMutex, Fence, Put, Stored};
 use crate::codec::Storable;
 use crate::error::{CreateError, Error};
 use crate::gate::{
@@ -232,11 +232,12 @@ impl Spot {
     }
 
     /// What was made is to be written; told if it can't be, and need not.
-    async fn write<T: Storable>(&self, seen: &Seen, item: &Arc<Item>) -> Result<(), Error> {
+    async fn write<T: Storable>(&self, seen: &Seen, locked: &Locked, item: &Arc<Item>) -> Result<(), Error> {
         let Some(packed) = self.pack::<T>(item) else { return Ok(()) };
         let ttl = self.core.store_ttl(item, &self.policy);
-        let put = Put::new(&self.key, &packed.0).ttl(ttl).weight(packed.1);
-        match self.core.publish(self.face, &[Written { seen, item, put }]).await {
+        let put = Put::new(&self.key, &packed.0).ttl(ttl).weight(packed.1).fence(locked.fence.as_ref());
+        let before = locked.before(seen);
+        match self.core.publish(self.face, &[Written { seen, before, item, put }]).await {
             Ok(_) => Ok(()),
             Err(error) => self.core.degrade(error, ()),
         }
@@ -252,17 +253,6 @@ impl Spot {
         }
     }
 
-    /// Whether what is stored would do for the caller, who has waited for the store's lock.
-    async fn found_meanwhile(&self) -> Result<Option<Arc<Item>>, Error> {
-        let stored = match self.core.get(self.face, &self.key).await {
-            Ok(stored) => stored,
-            Err(error) => self.core.degrade(error, None)?,
-        };
-        let found = self.core.assess(&self.key, stored.as_ref(), self.open, self.call);
-        let is_fresh = matches!(found.age, Age::Fresh { .. });
-        Ok(found.item.filter(|_| is_fresh))
-    }
-
     /// Takes the store's own lock, if it has one.
     async fn lock_store(&self, seen: &Seen) -> Result<Locked, Taken> {
         let lock = match self.face {
@@ -275,36 +265,57 @@ impl Spot {
             Face::Tasks => self.core.awaiting.mutex(&self.key).map(StoreLock::Task),
         };
         let Some(lock) = lock else { return Ok(Locked::nothing()) };
-        let usable = seen.item.as_ref().filter(|item| !self.force && self.serves(seen.age, item));
-        let at_once = match lock.acquire(Duration::ZERO).await {
-            Ok(is_held) => is_held,
-            // The lock of this process will do.
-            Err(error) => {
-                return self.core.degrade(error, Locked::nothing()).map_err(Taken::Error);
-            }
-        };
-        if at_once {
-            return Ok(Locked { lock: Some(lock), runner: Arc::clone(&self.policy.runner) });
-        }
-        if let Some(item) = usable {
-            // Another process makes it.
-            self.core.counts.count(Count::StaleServed);
-            return Err(Taken::Item(Arc::clone(item)));
-        }
-        match lock.acquire(self.policy.wait.unwrap_or(WAIT)).await {
-            Ok(true) => {
-                let locked = Locked { lock: Some(lock), runner: Arc::clone(&self.policy.runner) };
-                if !self.force
-                    && let Some(item) = self.found_meanwhile().await.map_err(Taken::Error)?
+        // The lock of this process will do.
+        let unlocked = |error| self.core.degrade(error, Locked::nothing()).map_err(Taken::Error);
+        match lock.acquire(Duration::ZERO).await {
+            Ok(true) => {}
+            Ok(false) => {
+                if let Some(item) =
+                    seen.item.as_ref().filter(|item| !self.force && self.serves(seen.age, item))
                 {
-                    locked.release().await;
-                    return Err(Taken::Item(item));
+                    // Another process makes it.
+                    self.core.counts.count(Count::StaleServed);
+                    return Err(Taken::Item(Arc::clone(item)));
                 }
-                Ok(locked)
+                match lock.acquire(self.policy.wait.unwrap_or(WAIT)).await {
+                    Ok(true) => {}
+                    Ok(false) => return Err(Taken::TimedOut),
+                    Err(error) => return unlocked(error),
+                }
             }
-            Ok(false) => Err(Taken::TimedOut),
-            Err(error) => self.core.degrade(error, Locked::nothing()).map_err(Taken::Error),
+            Err(error) => return unlocked(error),
         }
+        let (fence, found) = lock.knows();
+        let mut locked =
+            Locked { lock: Some((lock, Arc::clone(&self.policy.runner))), fence, found: seen.stored.clone() };
+        // Another process may have made it between our look and our lock.
+        let found = match found {
+            Some(found) => Ok(found),
+            None => self.core.get(self.face, &self.key).await,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(error) => match self.core.degrade(error, ()) {
+                Ok(()) => return Ok(locked),
+                Err(error) => {
+                    locked.release().await;
+                    return Err(Taken::Error(error));
+                }
+            },
+        };
+        let is_news = match (&found, &seen.stored) {
+            (Some(found), Some(before)) => !found.is_same(before),
+            (found, _) => found.is_some(),
+        };
+        if is_news && !self.force {
+            let found = self.core.assess(&self.key, found.as_ref(), self.open, self.call);
+            if let (Age::Fresh { .. }, Some(item)) = (found.age, found.item) {
+                locked.release().await;
+                return Err(Taken::Item(item));
+            }
+        }
+        locked.found = found;
+        Ok(locked)
     }
 
     fn serves(&self, age: Age, item: &Item) -> bool {
@@ -329,7 +340,7 @@ impl Spot {
             Err(Taken::TimedOut) => return Err(self.blames_the_store(Fail::TimedOut)),
             Err(Taken::Error(error)) => return Err(self.blames_the_store(Fail::Backend(error))),
         };
-        let made = self.make_locked::<T, E>(&seen, creation).await;
+        let made = self.make_locked::<T, E>(&seen, &locked, creation).await;
         locked.release().await;
         made
     }
@@ -337,6 +348,7 @@ impl Spot {
     async fn make_locked<T: Storable, E>(
         &self,
         seen: &Seen,
+        locked: &Locked,
         creation: impl Future<Output = Result<T, E>>,
     ) -> Result<Arc<Item>, Fail<E>> {
         let (value, epoch, took) = self.run(&[seen], creation).await.map_err(Fail::creator)?;
@@ -344,7 +356,7 @@ impl Spot {
         let keeps = self.policy.should_cache(&value);
         let item = self.core.item(Arc::new(value), epoch, made);
         if keeps {
-            self.write::<T>(seen, &item)
+            self.write::<T>(seen, locked, &item)
                 .await
                 .map_err(|error| self.blames_the_store(Fail::Backend(error)))?;
         }
@@ -393,12 +405,12 @@ impl Spot {
         // In the order of the keys, so that batches of several processes don't wait for each other.
         let mut order: Vec<usize> = (0..spots.len()).collect();
         order.sort_by(|a, b| spots[*a].0.key.cmp(&spots[*b].0.key));
-        let mut locks = Vec::new();
+        let mut locks: Vec<Option<Locked>> = spots.iter().map(|_| None).collect();
         let mut items: Vec<Option<Arc<Item>>> = vec![None; spots.len()];
         for i in order {
             let fail = match spots[i].0.lock_store(&seen[i]).await {
                 Ok(locked) => {
-                    locks.push(locked);
+                    locks[i] = Some(locked);
                     continue;
                 }
                 // Another process makes it or has made it: the creator is not asked for it.
@@ -409,8 +421,8 @@ impl Spot {
                 Err(Taken::TimedOut) => Fail::TimedOut,
                 Err(Taken::Error(error)) => Fail::Backend(error),
             };
-            for lock in locks {
-                lock.release().await;
+            for locked in locks.into_iter().flatten() {
+                locked.release().await;
             }
             for spot in spots {
                 *lock_plain(&spot.0.is_the_stores) = true;
@@ -421,9 +433,11 @@ impl Spot {
         if !asked.is_empty() {
             let to_make: Vec<Here> = asked.iter().map(|i| spots[*i].clone()).collect();
             let seen: Vec<Arc<Seen>> = asked.iter().map(|i| Arc::clone(&seen[*i])).collect();
-            let made = Self::make_all::<T, E>(&to_make, &seen, creator(&asked)).await;
-            for lock in locks {
-                lock.release().await;
+            // One for each that is asked for: those that were found have given theirs back.
+            let locks: Vec<Locked> = locks.into_iter().flatten().collect();
+            let made = Self::make_all::<T, E>(&to_make, &seen, &locks, creator(&asked)).await;
+            for locked in locks {
+                locked.release().await;
             }
             let made = made?;
             if made.len() != asked.len() {
@@ -438,6 +452,7 @@ impl Spot {
     async fn make_all<T: Storable, E>(
         spots: &[Here],
         seen: &[Arc<Seen>],
+        locks: &[Locked],
         creation: impl Future<Output = Result<Vec<T>, E>>,
     ) -> Result<Vec<Arc<Item>>, Fail<E>> {
         let first = &*spots[0].0;
@@ -468,10 +483,12 @@ impl Spot {
             .iter()
             .map(|(i, (stored, weight))| Written {
                 seen: &seen[*i],
+                before: locks[*i].before(&seen[*i]),
                 item: &items[*i],
                 put: Put::new(&spots[*i].0.key, stored)
                     .ttl(core.store_ttl(&items[*i], &first.policy))
-                    .weight(*weight),
+                    .weight(*weight)
+                    .fence(locks[*i].fence.as_ref()),
             })
             .collect();
         if let Err(error) = core.publish(first.face, &written).await {
@@ -506,27 +523,42 @@ impl StoreLock {
             Self::Task(lock) => lock.acquire(wait).await,
         }
     }
+
+    /// The fence, and what the key had, while it is held.
+    fn knows(&self) -> (Option<Fence>, Option<Option<Stored>>) {
+        match self {
+            Self::Thread(lock) => (lock.fence(), lock.found()),
+            Self::Task(lock) => (lock.fence(), lock.found()),
+        }
+    }
 }
 
-/// The store's lock, given back at the latest when this is dropped.
+/// What a leader holds: the store's lock, given back at the latest when this is dropped, or nothing.
 struct Locked {
-    lock: Option<StoreLock>,
-    runner: Arc<dyn Runner>,
+    lock: Option<(StoreLock, Arc<dyn Runner>)>,
+    fence: Option<Fence>,
+    /// What the key had under the lock.
+    found: Option<Stored>,
 }
 
 impl Locked {
     fn nothing() -> Self {
-        Self { lock: None, runner: Arc::new(crate::gate::OwnThread) }
+        Self { lock: None, fence: None, found: None }
+    }
+
+    /// What the key had when it was last looked at.
+    fn before<'a>(&'a self, seen: &'a Seen) -> Option<&'a Stored> {
+        if self.lock.is_some() { self.found.as_ref() } else { seen.stored.as_ref() }
     }
 
     /// An error is nobody's: the value is made, and the lease ends by itself.
     async fn release(mut self) {
         match self.lock.take() {
             None => {}
-            Some(StoreLock::Thread(lock)) => {
+            Some((StoreLock::Thread(lock), _)) => {
                 let _ = lock.release();
             }
-            Some(StoreLock::Task(lock)) => {
+            Some((StoreLock::Task(lock), _)) => {
                 let _ = lock.release().await;
             }
         }
@@ -537,11 +569,11 @@ impl Drop for Locked {
     fn drop(&mut self) {
         match self.lock.take() {
             None => {}
-            Some(StoreLock::Thread(lock)) => {
+            Some((StoreLock::Thread(lock), _)) => {
                 let _ = lock.release();
             }
             // A creation that was dropped: nobody is left who could wait.
-            Some(StoreLock::Task(lock)) => self.runner.run_async(Box::pin(async move {
+            Some((StoreLock::Task(lock), runner)) => runner.run_async(Box::pin(async move {
                 let _ = lock.release().await;
             })),
         }
