@@ -2,7 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Fence, Opened, Put, Stored, Takes,
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Fence, Opened, Put, Stored, Takes,
 };
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
@@ -151,6 +151,9 @@ impl AsyncBackend for OnThreads {
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.backend.attach(envelope)
     }
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        self.backend.bus()
+    }
     fn keeps(&self) -> bool {
         self.backend.keeps()
     }
@@ -259,6 +262,9 @@ impl AsyncBackend for AtOnce {
     }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.0.attach(envelope)
+    }
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        self.0.bus()
     }
     fn keeps(&self) -> bool {
         self.0.keeps()

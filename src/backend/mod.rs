@@ -9,6 +9,7 @@
 
 mod adapted;
 mod arguments;
+mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 mod memory;
@@ -20,6 +21,7 @@ pub use adapted::OnThreads;
 pub(crate) use adapted::for_tasks;
 pub(crate) use arguments::{A_TIME, duration_text, shown};
 pub use arguments::{Address, Arguments, Setting};
+pub use bus::{Bus, Heard, Listener};
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
@@ -472,6 +474,11 @@ pub trait Backend: Send + Sync {
         Ok(())
     }
 
+    /// The messages that processes which share this store can send each other. `None`, which is the default: it passes none on.
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        None
+    }
+
     /// Whether it wants to be told by [`keep`](Self::keep). Default: no.
     fn keeps(&self) -> bool {
         false
@@ -605,6 +612,11 @@ pub trait AsyncBackend: Send + Sync {
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         let _ = envelope;
         Ok(())
+    }
+
+    /// As [`Backend::bus`].
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        None
     }
 
     /// As [`Backend::keeps`].

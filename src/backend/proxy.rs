@@ -1,7 +1,7 @@
 //! [`Proxy`]: what stands between a region and its backend.
 #![forbid(unsafe_code)]
 
-use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Opened, Put, Stored, Takes};
+use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Opened, Put, Stored, Takes};
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::Arc;
@@ -261,6 +261,9 @@ impl Backend for Proxied {
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.next.attach(envelope)
     }
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        self.next.bus()
+    }
     fn keeps(&self) -> bool {
         self.next.keeps()
     }
@@ -330,6 +333,9 @@ impl AsyncBackend for AsyncProxied {
     }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.next.attach(envelope)
+    }
+    fn bus(&self) -> Option<Arc<dyn Bus>> {
+        self.next.bus()
     }
     fn keeps(&self) -> bool {
         self.next.keeps()
