@@ -129,7 +129,7 @@ pub(crate) use std::sync::OnceLock;
 /// Shared ownership of plain data. The counts of `std`'s `Arc` are not modelled: no protocol here depends on them.
 pub(crate) use std::sync::{Arc, LazyLock};
 #[cfg(feature = "region")]
-pub(crate) use std::sync::{PoisonError, RwLock};
+pub(crate) use std::sync::{PoisonError, RwLock, Weak};
 /// What checks of foreign code run with. They are not modelled.
 #[cfg(feature = "conformance")]
 pub(crate) use std::{

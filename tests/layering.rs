@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("gate", &["sync", "time", "error"]),
     ("codec", &["sync", "error"]),
     ("cache", &["engine", "gate", "sync", "time", "error", "hash"]),
-    ("backend", &["cache", "codec", "sync", "time", "error"]),
+    ("backend", &["cache", "codec", "hash", "sync", "time", "error"]),
     ("region", &["backend", "cache", "codec", "gate", "hash", "sync", "time", "error"]),
     ("memoised", &["region", "cache", "codec", "gate", "sync", "error"]),
 ];

@@ -17,6 +17,8 @@ mod configuring;
 mod creating;
 #[path = "region/failing.rs"]
 mod failing;
+#[path = "region/fenced.rs"]
+mod fenced;
 #[path = "region/invalidating.rs"]
 mod invalidating;
 #[path = "region/many.rs"]
@@ -25,6 +27,8 @@ mod many;
 mod mutexes;
 #[path = "region/newer.rs"]
 mod newer;
+#[path = "region/noted.rs"]
+mod noted;
 #[path = "region/reading.rs"]
 mod reading;
 #[path = "region/stores.rs"]

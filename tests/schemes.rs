@@ -47,7 +47,9 @@ fn backends_that_are_not_there_are_refused_with_what_to_do() {
         ("dogpile.cache.valkey_cluster", "there is no store in Redis or Valkey yet"),
         ("dogpile.cache.pylibmc", "there is no store in memcached yet"),
         ("memcached://h", "there is no store in memcached yet"),
-        ("tiered://", "there are no tiers of stores yet"),
+        ("tiered://", "name the store behind the memory too, as in tiered+NAME://"),
+        ("tiered+tiered+null://", "there are two tiers, no more"),
+        ("tiered+nowhere://", "known are"),
         ("django://default", "Django's caches are Python's"),
         (
             "nowhere://",

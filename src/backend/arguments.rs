@@ -591,11 +591,16 @@ pub struct Arguments {
     settings: BTreeMap<String, Setting>,
     /// Whatever has been asked for.
     accepted: Vec<&'static str>,
+    /// Whether the address is that of tiers, and the one behind them is asked for now.
+    is_behind: bool,
     /// Of the address.
     taken: Vec<Part>,
     /// What else stands in the same place as these settings, for the message.
     beside: &'static [&'static str],
 }
+
+/// What stands before the scheme of a store that has memory before it.
+const TIERED: &str = "tiered+";
 
 /// A part of an address that a backend may have no use for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -611,7 +616,7 @@ impl Arguments {
     /// Of an address and settings.
     #[must_use]
     pub fn new(address: Address, settings: BTreeMap<String, Setting>) -> Self {
-        Self { address, settings, accepted: Vec::new(), taken: Vec::new(), beside: &[] }
+        Self { address, settings, accepted: Vec::new(), is_behind: false, taken: Vec::new(), beside: &[] }
     }
 
     /// The same, for messages: whoever wrote these settings may as well have meant one of those.
@@ -632,7 +637,16 @@ impl Arguments {
     /// Under which name the backend was asked for.
     #[must_use]
     pub fn scheme(&self) -> &str {
-        self.address.scheme()
+        let scheme = self.address.scheme();
+        if self.is_behind { &scheme[TIERED.len()..] } else { scheme }
+    }
+
+    /// Whether these are of tiers; from now on of the store behind them.
+    pub(crate) fn go_behind(&mut self) -> bool {
+        let scheme = self.address.scheme();
+        let is_tiered = scheme.get(..TIERED.len()).is_some_and(|start| start.eq_ignore_ascii_case(TIERED));
+        self.is_behind |= is_tiered;
+        is_tiered
     }
 
     fn operation(&self) -> String {

@@ -9,6 +9,7 @@
 
 mod adapted;
 mod arguments;
+mod breaker;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -16,17 +17,20 @@ mod memory;
 mod null;
 mod proxy;
 mod schemes;
+mod tiered;
 
 pub use adapted::OnThreads;
 pub(crate) use adapted::for_tasks;
 pub(crate) use arguments::{A_TIME, duration_text, shown};
 pub use arguments::{Address, Arguments, Setting};
+pub use breaker::Breaker;
 pub use bus::{Bus, Heard, Listener};
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
 pub use proxy::{AsyncProxy, Proxy};
 pub use schemes::{Schemes, Store};
+pub use tiered::{TieredBackend, TieredBackendBuilder};
 
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;

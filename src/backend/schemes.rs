@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 use super::arguments::{Arguments, shown};
-use super::{AsyncBackend, AsyncProxy, Backend, MemoryBackend, NullBackend, Proxy};
+use super::{
+    AsyncBackend, AsyncProxied, AsyncProxy, Backend, Breaker, MemoryBackend, NullBackend, Proxied, Proxy,
+    TieredBackend,
+};
 use crate::error::{Error, ErrorKind};
 use crate::sync::Arc;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::num::NonZeroUsize;
+use std::time::Duration;
 
 /// A backend that a factory has made: one that blocks, one for tasks, or both over one store.
 #[derive(Clone)]
@@ -35,6 +39,14 @@ impl Store {
         let backend = Arc::new(backend);
         Self { blocking: Some(Arc::clone(&backend) as Arc<dyn Backend>), awaiting: Some(backend) }
     }
+
+    /// The same, behind a breaker.
+    fn guarded(self, breaker: &Breaker) -> Self {
+        let proxy = |next| Arc::new(Proxied { proxy: Box::new(breaker.clone()), next }) as Arc<dyn Backend>;
+        let async_proxy =
+            |next| Arc::new(AsyncProxied { proxy: Box::new(breaker.clone()), next }) as Arc<dyn AsyncBackend>;
+        Self { blocking: self.blocking.map(proxy), awaiting: self.awaiting.map(async_proxy) }
+    }
 }
 
 impl fmt::Debug for Store {
@@ -55,6 +67,7 @@ type Factory = Arc<dyn Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync>
 /// | `memory`, `dogpile.cache.memory` | [`MemoryBackend`] | `max_entries`, `max_weight` (`64MiB`), `shards` |
 /// | `memory+serialized`, `memory_pickle`, `dogpile.cache.memory_pickle` | the same, with bytes | the same |
 /// | `null`, `dummy`, `dogpile.cache.null` | [`NullBackend`] | none |
+/// | `tiered+` before another's name | [`TieredBackend`] over that | `near_entries`, `near_ttl`, `unheard_ttl`, `near_topic`, and the other's |
 ///
 /// ```
 /// use dogpile::backend::{Address, Arguments, MemoryBackend, Schemes, Store};
@@ -106,6 +119,33 @@ impl Schemes {
         self
     }
 
+    /// As [`register`](Self::register), for a store that may fall silent: it gets a [`Breaker`], with the settings `breaker`
+    /// (failures in a row after which it opens, 5; 0: none) and `cooldown` (1 s).
+    ///
+    /// ```
+    /// use dogpile::backend::{Arguments, MemoryBackend, Schemes, Store};
+    ///
+    /// let schemes = Schemes::new().register_guarded("far", |_| Ok(Store::blocking(MemoryBackend::new())));
+    /// schemes.open(Arguments::from_url("far://?breaker=3&cooldown=500ms")?)?;
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    #[must_use]
+    pub fn register_guarded(
+        self,
+        name: impl Into<String>,
+        factory: impl Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync + 'static,
+    ) -> Self {
+        self.register(name, move |arguments| {
+            let failures = arguments.take_u64("breaker")?.unwrap_or(5);
+            let cooldown = arguments.take_duration("cooldown")?.unwrap_or(Duration::from_secs(1));
+            let store = factory(arguments)?;
+            Ok(match u32::try_from(failures).unwrap_or(u32::MAX) {
+                0 => store,
+                failures => store.guarded(&Breaker::new(failures, cooldown)),
+            })
+        })
+    }
+
     /// The same, with a proxy that a configuration's `wrap` may name: `make` makes one for each region.
     ///
     /// ```
@@ -143,9 +183,13 @@ impl Schemes {
     /// Of the kind [`UnknownBackend`](ErrorKind::UnknownBackend), if the name is not registered; what its factory has to say;
     /// of the kind [`Config`](ErrorKind::Config), if that leaves a setting.
     pub fn open(&self, mut arguments: Arguments) -> Result<Store, Error> {
+        let is_tiered = arguments.go_behind();
         let name = arguments.scheme().to_ascii_lowercase();
         let factory = self.factories.get(&name).ok_or_else(|| self.unknown(&name))?;
-        let store = factory(&mut arguments)?;
+        let mut store = factory(&mut arguments)?;
+        if is_tiered {
+            store = tiered(&mut arguments, store)?;
+        }
         arguments.finish()?;
         Ok(store)
     }
@@ -198,10 +242,29 @@ fn remedy(name: &str) -> Option<&'static str> {
         "memcached" | "pylibmc" | "bmemcached" | "pymemcache" => {
             "there is no store in memcached yet: register a factory for one by Schemes::register"
         }
-        "tiered" => "there are no tiers of stores yet: register a factory for them by Schemes::register",
+        "tiered" => "name the store behind the memory too, as in tiered+NAME://",
+        name if name.starts_with("tiered+") => "there are two tiers, no more: write tiered+ once",
         "django" => "Django's caches are Python's: name the store itself, as memory",
         _ => return None,
     })
+}
+
+/// Memory before `far`.
+fn tiered(arguments: &mut Arguments, far: Store) -> Result<Store, Error> {
+    let mut builder = TieredBackend::builder(far);
+    if let Some(entries) = arguments.take_u64("near_entries")? {
+        builder = builder.near_entries(entries);
+    }
+    if let Some(ttl) = arguments.take_duration("near_ttl")? {
+        builder = builder.near_ttl(ttl);
+    }
+    if let Some(ttl) = arguments.take_duration("unheard_ttl")? {
+        builder = builder.unheard_ttl(ttl);
+    }
+    if let Some(topic) = arguments.take_str("near_topic")? {
+        builder = builder.topic(topic);
+    }
+    Ok(builder.build()?.into_store())
 }
 
 fn memory(arguments: &mut Arguments, serialized: bool) -> Result<Store, Error> {

@@ -9,10 +9,11 @@ use super::counts::Counts;
 use super::invalidation::{Epochs, InvalidationStrategy, LocalInvalidation};
 use super::keys::{DefaultKeys, KeyGenerator, Mangler};
 use super::registry::Registry;
+use super::shared::SharedInvalidation;
 use super::slot::Slot;
 use super::turns::Turns;
 use crate::backend::{
-    AsyncBackend, AsyncProxied, AsyncProxy, Backend, MemoryBackend, Proxied, Proxy, Schemes, for_tasks,
+    AsyncBackend, AsyncProxied, AsyncProxy, Backend, MemoryBackend, Proxied, Proxy, Schemes, Takes, for_tasks,
 };
 use crate::codec::Codec;
 use crate::error::{Error, ErrorKind};
@@ -55,6 +56,7 @@ pub struct RegionBuilder {
     codec: Option<Codec>,
     policy: RegionPolicy,
     invalidation: Option<Arc<dyn InvalidationStrategy>>,
+    shared_invalidation: Option<String>,
     clock: Option<Arc<dyn Clock>>,
     on_error: OnBackendError,
     max_creations: Option<NonZeroUsize>,
@@ -75,6 +77,7 @@ impl RegionBuilder {
             codec: None,
             policy: RegionPolicy::default(),
             invalidation: None,
+            shared_invalidation: None,
             clock: None,
             on_error: OnBackendError::default(),
             max_creations: None,
@@ -160,6 +163,13 @@ impl RegionBuilder {
     /// Where invalidations are noted. Default: [`LocalInvalidation`].
     pub fn invalidation(mut self, strategy: impl InvalidationStrategy + 'static) -> Self {
         self.invalidation = Some(Arc::new(strategy));
+        self
+    }
+
+    /// Notes invalidations in the region's own store, under a name, for all processes whose regions say the same: a
+    /// [`SharedInvalidation`] with its default times. The backend must be one for threads, too.
+    pub fn shared_invalidation(mut self, name: impl Into<String>) -> Self {
+        self.shared_invalidation = Some(name.into());
         self
     }
 
@@ -264,6 +274,7 @@ impl RegionBuilder {
             self.codec = Some(Codec::from_url(codec)?);
         }
         self.mangler = config.mangler.map(ManglerConfig::mangler).or(self.mangler);
+        self.shared_invalidation = config.shared_invalidation.clone().or(self.shared_invalidation);
         self.max_creations = config.max_creations.or(self.max_creations);
         self.on_error = config.on_backend_error.unwrap_or(self.on_error);
         self.replaces |= config.replace_existing_backend;
@@ -348,6 +359,21 @@ impl RegionBuilder {
                 })
             }
         };
+        let invalidation: Arc<dyn InvalidationStrategy> = match (self.invalidation, self.shared_invalidation)
+        {
+            (Some(_), Some(_)) => {
+                return wrong("invalidation and shared_invalidation were given: choose one");
+            }
+            (Some(strategy), None) => strategy,
+            (None, None) => Arc::new(LocalInvalidation::new()),
+            (None, Some(name)) => match &actual.0 {
+                Some(backend) if takes == Takes::Bytes => {
+                    let (refresh, skew) = SharedInvalidation::TIMES;
+                    Arc::new(SharedInvalidation::on(Arc::clone(backend), &name, refresh, skew))
+                }
+                _ => return wrong("shared_invalidation needs a backend for threads that takes bytes"),
+            },
+        };
         let clock = self.clock.unwrap_or_else(|| Arc::new(CoarseClock));
         Ok(Core {
             name: self.name,
@@ -361,7 +387,7 @@ impl RegionBuilder {
             awaiting,
             actual,
             takes,
-            invalidation: self.invalidation.unwrap_or_else(|| Arc::new(LocalInvalidation::new())),
+            invalidation,
             epochs: Epochs::default(),
             registry: Arc::new(Registry::new()),
             grain: clock.grain(),

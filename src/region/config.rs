@@ -37,6 +37,7 @@ const SETTINGS: &[&str] = &[
     "codec",
     "mangler",
     "on_backend_error",
+    "shared_invalidation",
     "replace_existing_backend",
     "wrap",
     "arguments",
@@ -57,6 +58,7 @@ const IN_URLS: &[&str] = &[
     "codec",
     "mangler",
     "on_backend_error",
+    "shared_invalidation",
     "replace_existing_backend",
     "wrap",
 ];
@@ -117,6 +119,8 @@ pub struct RegionConfig {
     pub mangler: Option<ManglerConfig>,
     /// What a region does when its backend fails.
     pub on_backend_error: Option<OnBackendError>,
+    /// Under which name invalidations are kept in the store, for all processes.
+    pub shared_invalidation: Option<String>,
     /// Whether a region that has been configured may be so again.
     pub replace_existing_backend: bool,
     /// Proxies around the backend by name, the outermost first.
@@ -373,6 +377,7 @@ impl<'a> Reading<'a> {
                     _ => return Err(self.expected(name, "degrade or fail")),
                 });
             }
+            "shared_invalidation" => self.config.shared_invalidation = Some(text("a text")?),
             "replace_existing_backend" => {
                 let replace = value.as_bool().ok_or_else(|| self.expected(name, "true or false"))?;
                 self.config.replace_existing_backend = replace;
@@ -464,6 +469,9 @@ impl Serialize for RegionConfig {
                 OnBackendError::Fail => "fail",
             };
             map.serialize_entry("on_backend_error", on_error)?;
+        }
+        if let Some(name) = &self.shared_invalidation {
+            map.serialize_entry("shared_invalidation", name)?;
         }
         if self.replace_existing_backend {
             map.serialize_entry("replace_existing_backend", &true)?;

@@ -19,8 +19,10 @@
 //! A read where nothing newer was invalidated: one load. Else a shared lock, and a look-up for each tag.
 #![forbid(unsafe_code)]
 
+use crate::error::Error;
 use crate::sync::{AtomicU64, Ordering, RwLock};
 use crate::time::Clock;
+use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 
 const NOTED: Ordering = Ordering::Release;
@@ -64,17 +66,26 @@ pub enum How {
 /// An implementation of one's own can share them with other regions, or other processes.
 pub trait InvalidationStrategy: Send + Sync {
     /// Notes that all in `scope` is invalid whose epoch is not later than `epoch`.
-    fn invalidate(&self, scope: Scope<'_>, how: How, epoch: u64);
+    ///
+    /// # Errors
+    /// If it can't be noted for all whom it concerns.
+    fn invalidate(&self, scope: Scope<'_>, how: How, epoch: u64) -> Result<(), Error>;
 
-    /// The newest epoch that was noted, for whatever scope. On the path of every read.
+    /// The newest epoch that was noted, for whatever scope; `u64::MAX`: `judge` is to be asked each time. On the path of every
+    /// read.
     fn newest(&self) -> u64;
 
     /// Whether a value is invalid.
     fn judge(&self, key: &str, tags: &[String], epoch: u64) -> Option<How>;
+
+    /// Whether `invalidate` may block: tasks then leave it to a thread. Default: no.
+    fn blocks(&self) -> bool {
+        false
+    }
 }
 
 /// The newest invalidations of one scope.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Mark {
     hard: u64,
     soft: u64,
@@ -103,12 +114,39 @@ impl Mark {
     }
 }
 
-#[derive(Debug, Default)]
-struct Notes {
+/// What was invalidated, by scope.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Notes {
     region: Mark,
     keys: HashMap<Box<str>, Mark>,
     tags: HashMap<Box<str>, Mark>,
     prefixes: HashMap<Box<str>, Mark>,
+}
+
+impl Notes {
+    /// `most`: how many keys and tags are remembered, and how many prefixes.
+    pub(crate) fn raise(&mut self, scope: Scope<'_>, how: How, epoch: u64, most: (usize, usize)) {
+        let mut mark = Mark::default();
+        mark.raise(how, epoch);
+        self.add(scope, mark, most);
+    }
+
+    fn add(&mut self, scope: Scope<'_>, mark: Mark, most: (usize, usize)) {
+        let Self { region, keys, tags, prefixes } = self;
+        let (notes, name, most) = match scope {
+            Scope::Region => return region.merge(mark),
+            Scope::Key(key) => (keys, key, most.0),
+            Scope::Tag(tag) => (tags, tag, most.0),
+            Scope::Prefix(prefix) => (prefixes, prefix, most.1),
+        };
+        notes.entry(name.into()).or_default().merge(mark);
+        bound(notes, most, region);
+    }
+
+    fn newest(&self) -> u64 {
+        let all = [&self.keys, &self.tags, &self.prefixes].into_iter().flat_map(HashMap::values);
+        all.map(Mark::newest).fold(self.region.newest(), u64::max)
+    }
 }
 
 /// Invalidations of one region object in this process.
@@ -120,11 +158,12 @@ struct Notes {
 /// use dogpile::region::{How, InvalidationStrategy, LocalInvalidation, Scope};
 ///
 /// let notes = LocalInvalidation::new();
-/// notes.invalidate(Scope::Region, How::Hard, 7);
-/// notes.invalidate(Scope::Region, How::Soft, 9);
+/// notes.invalidate(Scope::Region, How::Hard, 7)?;
+/// notes.invalidate(Scope::Region, How::Soft, 9)?;
 /// assert_eq!(notes.judge("key", &[], 7), Some(How::Hard));
 /// assert_eq!(notes.judge("key", &[], 8), Some(How::Soft));
 /// assert_eq!(notes.judge("key", &[], 10), None);
+/// # Ok::<(), dogpile::Error>(())
 /// ```
 #[derive(Debug, Default)]
 pub struct LocalInvalidation {
@@ -144,12 +183,26 @@ impl std::fmt::Debug for Newest {
 /// How many keys and tags are remembered, and how many prefixes.
 const MOST: usize = 100_000;
 const MOST_PREFIXES: usize = 1_000;
+const BOUNDS: (usize, usize) = (MOST, MOST_PREFIXES);
 
 impl LocalInvalidation {
     /// Nothing was invalidated so far.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Takes over what was noted elsewhere.
+    pub(crate) fn merge(&self, others: Notes) {
+        let newest = others.newest();
+        {
+            let mut notes = self.notes.write().unwrap_or_else(crate::sync::PoisonError::into_inner);
+            notes.add(Scope::Region, others.region, BOUNDS);
+            others.keys.iter().for_each(|(key, mark)| notes.add(Scope::Key(key), *mark, BOUNDS));
+            others.tags.iter().for_each(|(tag, mark)| notes.add(Scope::Tag(tag), *mark, BOUNDS));
+            others.prefixes.iter().for_each(|(prefix, mark)| notes.add(Scope::Prefix(prefix), *mark, BOUNDS));
+        }
+        self.newest.0.fetch_max(newest, NOTED);
     }
 }
 
@@ -172,27 +225,12 @@ fn bound(notes: &mut HashMap<Box<str>, Mark>, most: usize, region: &mut Mark) {
 }
 
 impl InvalidationStrategy for LocalInvalidation {
-    fn invalidate(&self, scope: Scope<'_>, how: How, epoch: u64) {
-        {
-            let mut notes = self.notes.write().unwrap_or_else(crate::sync::PoisonError::into_inner);
-            let Notes { region, keys, tags, prefixes } = &mut *notes;
-            match scope {
-                Scope::Region => region.raise(how, epoch),
-                Scope::Key(key) => {
-                    keys.entry(key.into()).or_default().raise(how, epoch);
-                    bound(keys, MOST, region);
-                }
-                Scope::Tag(tag) => {
-                    tags.entry(tag.into()).or_default().raise(how, epoch);
-                    bound(tags, MOST, region);
-                }
-                Scope::Prefix(prefix) => {
-                    prefixes.entry(prefix.into()).or_default().raise(how, epoch);
-                    bound(prefixes, MOST_PREFIXES, region);
-                }
-            }
-        }
+    fn invalidate(&self, scope: Scope<'_>, how: How, epoch: u64) -> Result<(), Error> {
+        let mut notes = self.notes.write().unwrap_or_else(crate::sync::PoisonError::into_inner);
+        notes.raise(scope, how, epoch, BOUNDS);
+        drop(notes);
         self.newest.0.fetch_max(epoch, NOTED);
+        Ok(())
     }
 
     #[inline]
@@ -223,9 +261,10 @@ pub(crate) struct Epochs {
 }
 
 impl Epochs {
-    /// An epoch later than all before (V1).
-    pub(crate) fn next(&self, clock: &dyn Clock) -> u64 {
-        let now = unix_nanos(clock);
+    /// An epoch later than all before (V1), and than `seen`, which may be from elsewhere: a hybrid clock (Kulkarni and
+    /// others, "Logical Physical Clocks", 2014), in one number.
+    pub(crate) fn next(&self, clock: &dyn Clock, seen: u64) -> u64 {
+        let now = unix_nanos(clock).max(seen.saturating_add(1));
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
             let next = now.max(last + 1);
@@ -253,9 +292,9 @@ mod tests {
         let clock = ManualClock::new();
         let epochs = Epochs::default();
         clock.advance(std::time::Duration::from_secs(1_000_000));
-        let first = epochs.next(&clock);
+        let first = epochs.next(&clock, 0);
         clock.set(crate::time::Instant::from_nanos(0));
-        let second = epochs.next(&clock);
+        let second = epochs.next(&clock, 0);
         assert!(second > first, "{second} comes after {first}");
     }
 
@@ -263,7 +302,7 @@ mod tests {
     fn v3_what_is_forgotten_covers_the_region() {
         let notes = LocalInvalidation::new();
         for epoch in 1..=MOST as u64 + 1 {
-            notes.invalidate(Scope::Tag(&epoch.to_string()), How::Hard, epoch);
+            notes.invalidate(Scope::Tag(&epoch.to_string()), How::Hard, epoch).unwrap();
         }
         let half = MOST as u64 / 2;
         let kept = notes.notes.read().unwrap().tags.len();

@@ -33,6 +33,7 @@ mod keys;
 mod ops;
 mod options;
 mod registry;
+mod shared;
 mod slot;
 mod spot;
 mod stripe;
@@ -54,6 +55,7 @@ pub use keys::{
     sha1_mangle_key,
 };
 pub use options::{GetOptions, SetOptions};
+pub use shared::SharedInvalidation;
 
 use self::call::Calls;
 use self::core::Face;

@@ -148,7 +148,7 @@ impl Core {
     ) -> Result<bool, Error> {
         self.check_type::<T>()?;
         let key = self.key(key);
-        let epoch = self.epochs.next(&*self.clock);
+        let epoch = self.next_epoch();
         let made = Made { policy: &self.policy, ttl: options.ttl, cost: None, tags: &options.tags };
         let item = self.item(Arc::new(value), epoch, made);
         let (stored, weight) = self.pack::<T>(&key, &item)?;
@@ -205,7 +205,7 @@ impl Core {
         options: &SetOptions,
     ) -> Result<(), Error> {
         self.check_type::<T>()?;
-        let epoch = self.epochs.next(&*self.clock);
+        let epoch = self.next_epoch();
         let mut packed = Vec::with_capacity(entries.len());
         for (key, value) in entries {
             let key = self.key(key);
@@ -304,8 +304,8 @@ impl Core {
 
     pub(crate) async fn clear_all(&self, face: Face) -> Result<(), Error> {
         // First, so that what is being made is outdated; then the room.
-        let epoch = self.epochs.next(&*self.clock);
-        self.invalidation.invalidate(Scope::Region, How::Hard, epoch);
+        let epoch = self.next_epoch();
+        self.note_at(face, Scope::Region, How::Hard, epoch).await?;
         let done = match face {
             Face::Threads => match &self.blocking {
                 Some(backend) => backend.clear(&self.prefix),
@@ -326,13 +326,13 @@ impl Core {
         self.takes != Takes::Bytes || self.codec.has_envelope() != Envelope::Plain
     }
 
-    fn note(&self, scope: Scope<'_>, how: How) -> Result<(), Error> {
+    async fn note(&self, face: Face, scope: Scope<'_>, how: How) -> Result<(), Error> {
         if !self.has_epochs() {
             return Err(Error::new(ErrorKind::Unsupported, self.operation("invalidate")).detail(
                 "the envelope `plain` has no epoch to compare: delete the keys, or use another envelope",
             ));
         }
-        let epoch = self.epochs.next(&*self.clock);
+        let epoch = self.next_epoch();
         let composed;
         let scope = match scope {
             Scope::Key(key) => {
@@ -349,15 +349,45 @@ impl Core {
             }
             other => other,
         };
-        self.invalidation.invalidate(scope, how, epoch);
-        Ok(())
+        self.note_at(face, scope, how, epoch).await
+    }
+
+    async fn note_at(&self, face: Face, scope: Scope<'_>, how: How, epoch: u64) -> Result<(), Error> {
+        if face == Face::Threads || !self.invalidation.blocks() {
+            return self.invalidation.invalidate(scope, how, epoch);
+        }
+        let invalidation = Arc::clone(&self.invalidation);
+        let (of, name) = match scope {
+            Scope::Region => ("region", ""),
+            Scope::Key(name) => ("key", name),
+            Scope::Tag(name) => ("tag", name),
+            Scope::Prefix(name) => ("prefix", name),
+        };
+        let name = name.to_owned();
+        blocking::unblock(move || {
+            let scope = match of {
+                "key" => Scope::Key(&name),
+                "tag" => Scope::Tag(&name),
+                "prefix" => Scope::Prefix(&name),
+                _ => Scope::Region,
+            };
+            invalidation.invalidate(scope, how, epoch)
+        })
+        .await
+    }
+
+    /// An epoch later than all that this region has seen.
+    pub(crate) fn next_epoch(&self) -> u64 {
+        // The greatest of all is no epoch: it says that `judge` is to be asked each time.
+        let seen = Some(self.invalidation.newest()).filter(|seen| *seen != u64::MAX).unwrap_or(0);
+        self.epochs.next(&*self.clock, seen)
     }
 
     pub(crate) async fn invalidate(&self, face: Face, scope: Scope<'_>, how: How) -> Result<(), Error> {
         match (scope, how) {
             // What is gone needs no note.
             (Scope::Key(key), How::Hard) => self.remove(face, &[key]).await.map(drop),
-            _ => self.note(scope, how),
+            _ => self.note(face, scope, how).await,
         }
     }
 

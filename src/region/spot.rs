@@ -374,7 +374,7 @@ impl Spot {
             Some(turns) => turns.take(self.face).await,
             None => None,
         };
-        let epoch = core.epochs.next(&*core.clock);
+        let epoch = core.next_epoch();
         for seen in seen {
             seen.state().start(epoch, &self.tags);
         }

@@ -380,8 +380,9 @@ fn an_invalidation_strategy_of_ones_own() {
     #[derive(Clone, Default)]
     struct Everything(Arc<std::sync::atomic::AtomicBool>);
     impl InvalidationStrategy for Everything {
-        fn invalidate(&self, _scope: Scope<'_>, _how: How, _epoch: u64) {
+        fn invalidate(&self, _scope: Scope<'_>, _how: How, _epoch: u64) -> Result<(), dogpile::Error> {
             self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
         }
         fn newest(&self) -> u64 {
             u64::MAX
