@@ -5,7 +5,7 @@
 use dogpile::backend::{Address, Arguments, Setting};
 use dogpile::region::{ManglerConfig, OnBackendError, RegionConfig};
 use dogpile::{Early, Error, ErrorKind};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -260,6 +260,9 @@ fn malformed_urls_name_the_part() {
         ("redis://[::1", "`url`: the host is malformed"),
         ("redis://h^", "`url`: the host is malformed"),
         ("redis://u:p@", "`url`: the host is missing"),
+        ("redis://a,b:port", "`url`: the port is malformed"),
+        ("redis://a,,b", "`url`: the host is missing"),
+        ("redis://u:p,w/d@a,b", "`url`: the port is malformed"),
         ("redis://h/%zz", "`url`: the path has a %"),
         ("redis://%ff@h", "`url`: the user name has a %"),
         ("redis://u:%f@h", "`url`: the password has a %"),
@@ -505,6 +508,21 @@ fn addresses() {
     assert_eq!("MEMORY://".parse::<Address>().unwrap().scheme(), "memory", "a URL's scheme has no case");
     let error = detail(&"memory://?x=1".parse::<Address>().unwrap_err());
     assert_eq!(error, "`backend`: a URL with a query is for RegionConfig::from_url");
+
+    let several = "shared://ada:sec,ret@a:1,b,[::1]:2/path";
+    let address: Address = several.parse().unwrap();
+    assert_eq!(address.to_string(), "shared://a:1,b,[::1]:2/path");
+    assert_eq!(serde_json::to_string(&address).unwrap(), format!("\"{several}\""), "all of it");
+    let mut arguments = Arguments::new(address.clone(), BTreeMap::new());
+    let hosts = [("a", Some(1)), ("b", None), ("[::1]", Some(2))];
+    assert_eq!(arguments.take_hosts(), hosts.map(|(host, port)| (host.to_owned(), port)));
+    let secrets = (arguments.take_user().unwrap(), arguments.take_password().unwrap());
+    assert_eq!(secrets, ("ada".to_owned(), "sec,ret".to_owned()));
+    arguments.take_path();
+    arguments.finish().unwrap();
+    let mut one = Arguments::new("shared://a,b".parse().unwrap(), BTreeMap::new());
+    assert_eq!(one.take_host().as_deref(), Some("a"));
+    assert_eq!(detail(&one.finish().unwrap_err()), "it has no second host: write the URL without one");
 }
 
 /// The chapter's table has a row for each setting, and no other.

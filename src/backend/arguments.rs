@@ -9,6 +9,7 @@
 use crate::error::{Error, ErrorKind};
 use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 use std::str::FromStr;
@@ -48,7 +49,32 @@ pub struct Address(Place);
 #[derive(Clone, PartialEq, Eq)]
 enum Place {
     Name(Box<str>),
-    Url(Box<Url>),
+    /// A URL, and of the hosts that stand after its first one, behind commas, a URL each.
+    Url(Box<Url>, Box<[Url]>),
+}
+
+/// Why a URL is malformed: its part.
+fn malformed(cause: url::ParseError) -> &'static str {
+    use url::ParseError as Of;
+    match cause {
+        Of::RelativeUrlWithoutBase => "the scheme is malformed: a URL begins with a name and ://",
+        Of::InvalidPort => "the port is malformed: it is a number up to 65535",
+        Of::EmptyHost => "the host is missing",
+        Of::IdnaError | Of::InvalidIpv4Address | Of::InvalidIpv6Address | Of::InvalidDomainCharacter => {
+            "the host is malformed"
+        }
+        _ => "the URL is malformed",
+    }
+}
+
+/// A URL with its first host alone, and those that stand after that, behind commas.
+fn hosts(text: &str) -> Option<(String, impl Iterator<Item = &str>)> {
+    let begin = text.find("://")? + 3;
+    let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |end| begin + end);
+    let begin = text[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
+    let mut hosts = text[begin..end].split(',');
+    let first = hosts.next()?;
+    Some((format!("{}{first}{}", &text[..begin], &text[end..]), hosts))
 }
 
 impl Address {
@@ -79,20 +105,15 @@ impl Address {
             }
             return Ok((Self(Place::Name(text.into())), Vec::new()));
         }
-        let mut url = Url::parse(text).map_err(|cause| {
-            use url::ParseError as Of;
-            let part = match cause {
-                Of::RelativeUrlWithoutBase => "the scheme is malformed: a URL begins with a name and ://",
-                Of::InvalidPort => "the port is malformed: it is a number up to 65535",
-                Of::EmptyHost => "the host is missing",
-                Of::IdnaError
-                | Of::InvalidIpv4Address
-                | Of::InvalidIpv6Address
-                | Of::InvalidDomainCharacter => "the host is malformed",
-                _ => "the URL is malformed",
-            };
-            bad(setting, part)
-        })?;
+        let parse = |text: &str| Url::parse(text).map_err(|cause| bad(setting, malformed(cause)));
+        let split = hosts(text);
+        let mut url = parse(split.as_ref().map_or(text, |(first, _)| first))?;
+        let also = split.into_iter().flat_map(|(_, also)| also).map(|host| {
+            let other = parse(&format!("{}://{host}", url.scheme()))?;
+            let is_host = other.host_str().is_some_and(|host| !host.is_empty());
+            if is_host { Ok(other) } else { Err(bad(setting, malformed(url::ParseError::EmptyHost))) }
+        });
+        let also = also.collect::<Result<Box<[Url]>, Error>>()?;
         if !url[..url::Position::BeforeUsername].ends_with("://") {
             return Err(bad(setting, "after the scheme stands no ://"));
         }
@@ -122,7 +143,7 @@ impl Address {
             }
         }
         url.set_query(None);
-        Ok((Self(Place::Url(Box::new(url))), query))
+        Ok((Self(Place::Url(Box::new(url), also)), query))
     }
 
     /// The backend's name: a URL's scheme.
@@ -130,14 +151,22 @@ impl Address {
     pub fn scheme(&self) -> &str {
         match &self.0 {
             Place::Name(name) => name,
-            Place::Url(url) => url.scheme(),
+            Place::Url(url, _) => url.scheme(),
         }
     }
 
     fn url(&self) -> Option<&Url> {
         match &self.0 {
             Place::Name(_) => None,
-            Place::Url(url) => Some(url),
+            Place::Url(url, _) => Some(url),
+        }
+    }
+
+    /// Of the hosts after the first one, a URL each.
+    fn also(&self) -> &[Url] {
+        match &self.0 {
+            Place::Name(_) => &[],
+            Place::Url(_, also) => also,
         }
     }
 
@@ -165,12 +194,22 @@ impl Address {
     }
 
     /// All of it.
-    fn secret(&self) -> &str {
+    fn secret(&self) -> Cow<'_, str> {
         match &self.0 {
-            Place::Name(name) => name,
-            Place::Url(url) => url.as_str(),
+            Place::Name(name) => Cow::Borrowed(name),
+            Place::Url(url, also) if also.is_empty() => Cow::Borrowed(url.as_str()),
+            Place::Url(url, also) => {
+                let (before, after) = (&url[..url::Position::AfterPort], &url[url::Position::BeforePath..]);
+                let also: String = also.iter().map(|other| format!(",{}", host_and_port(other))).collect();
+                Cow::Owned(format!("{before}{also}{after}"))
+            }
         }
     }
+}
+
+/// As a URL has them.
+fn host_and_port(url: &Url) -> &str {
+    &url[url::Position::BeforeHost..url::Position::AfterPort]
 }
 
 /// The parameters of a query, each of which may stand there once.
@@ -234,11 +273,9 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Place::Name(name) => f.write_str(name),
-            Place::Url(url) => {
-                write!(f, "{}://{}", url.scheme(), url.host_str().unwrap_or(""))?;
-                if let Some(port) = url.port() {
-                    write!(f, ":{port}")?;
-                }
+            Place::Url(url, also) => {
+                write!(f, "{}://{}", url.scheme(), host_and_port(url))?;
+                also.iter().try_for_each(|other| write!(f, ",{}", host_and_port(other)))?;
                 f.write_str(url.path())
             }
         }
@@ -254,7 +291,7 @@ impl fmt::Debug for Address {
 /// The whole URL, secrets included: what serde gets is kept somewhere.
 impl Serialize for Address {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(self.secret())
+        to.serialize_str(&self.secret())
     }
 }
 
@@ -606,6 +643,8 @@ const TIERED: &str = "tiered+";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Host,
+    /// Those after the first.
+    Hosts,
     Port,
     Path,
     User,
@@ -678,6 +717,14 @@ impl Arguments {
         self.take(name, Setting::as_text, "a text")
     }
 
+    /// Takes a list of texts, or one text with commas between them.
+    ///
+    /// # Errors
+    /// As `take_str`.
+    pub fn take_list(&mut self, name: &'static str) -> Result<Option<Vec<String>>, Error> {
+        self.take(name, Setting::as_list, "a list of texts, or one text with commas")
+    }
+
     /// Takes a whole number.
     ///
     /// # Errors
@@ -731,6 +778,24 @@ impl Arguments {
         self.address.port()
     }
 
+    /// Takes all hosts of a URL that may have several, `scheme://one:1,two:2`, each with its port.
+    ///
+    /// ```
+    /// use dogpile::backend::Arguments;
+    ///
+    /// let mut arguments = Arguments::from_url("shared://a.example:1,b.example")?;
+    /// assert_eq!(arguments.take_hosts(), [("a.example".into(), Some(1)), ("b.example".into(), None)]);
+    /// arguments.finish()?;
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    pub fn take_hosts(&mut self) -> Vec<(String, Option<u16>)> {
+        self.taken.extend([Part::Host, Part::Port, Part::Hosts]);
+        let first = self.address.host().map(|host| (host.to_owned(), self.address.port()));
+        let others = self.address.also().iter();
+        let others = others.map(|url| (url.host_str().unwrap_or("").to_owned(), url.port()));
+        first.into_iter().chain(others).collect()
+    }
+
     /// Takes the URL's path, with its first slash. `None` if there is no more than that.
     pub fn take_path(&mut self) -> Option<String> {
         self.taken.push(Part::Path);
@@ -757,6 +822,7 @@ impl Arguments {
     pub fn finish(self) -> Result<(), Error> {
         let left = [
             (Part::Host, "host", self.address.host().is_some()),
+            (Part::Hosts, "second host", !self.address.also().is_empty()),
             (Part::Port, "port", self.address.port().is_some()),
             (Part::Path, "path", self.address.path().is_some()),
             (Part::User, "user name", self.address.user().is_some()),
