@@ -3,6 +3,8 @@
 
 use super::{
     AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Fence, Opened, Put, Stored, Takes,
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Fence, LockInfo, Opened, Put, Stored,
+    Takes,
 };
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
@@ -148,6 +150,10 @@ impl AsyncBackend for OnThreads {
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         Some(Box::new(MutexOnThreads(Arc::from(self.backend.mutex(key)?))))
     }
+    fn locks<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<LockInfo>>, Error>> {
+        let prefix = prefix.to_owned();
+        self.run(move |backend| backend.locks(&prefix))
+    }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.backend.attach(envelope)
     }
@@ -259,6 +265,9 @@ impl AsyncBackend for AtOnce {
     }
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         Some(Box::new(MutexOnThreads(Arc::from(self.0.mutex(key)?))))
+    }
+    fn locks<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<LockInfo>>, Error>> {
+        Box::pin(ready(self.0.locks(prefix)))
     }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.0.attach(envelope)

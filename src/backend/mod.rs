@@ -13,6 +13,7 @@ mod breaker;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+mod locks;
 mod memory;
 mod null;
 mod proxy;
@@ -25,6 +26,7 @@ pub(crate) use arguments::{A_TIME, duration_text, shown};
 pub use arguments::{Address, Arguments, Setting};
 pub use breaker::Breaker;
 pub use bus::{Bus, Heard, Listener};
+pub use locks::LockInfo;
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
@@ -468,6 +470,16 @@ pub trait Backend: Send + Sync {
         None
     }
 
+    /// Its own locks that are held now, of keys that begin with `prefix`: a moment's answer. `None`, which is the default: it
+    /// has none, or can't list them.
+    ///
+    /// # Errors
+    /// If the store can't be asked.
+    fn locks(&self, prefix: &str) -> Result<Option<Vec<LockInfo>>, Error> {
+        let _ = prefix;
+        Ok(None)
+    }
+
     /// The envelope that a region will have its bytes in: told once to each region's backend, before its first use. A store
     /// may keep other entries otherwise. Default: it is all the same.
     ///
@@ -610,6 +622,12 @@ pub trait AsyncBackend: Send + Sync {
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         let _ = key;
         None
+    }
+
+    /// As [`Backend::locks`].
+    fn locks<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<LockInfo>>, Error>> {
+        let _ = prefix;
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     /// As [`Backend::attach`].

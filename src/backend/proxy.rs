@@ -2,6 +2,9 @@
 #![forbid(unsafe_code)]
 
 use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Opened, Put, Stored, Takes};
+use super::{
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, LockInfo, Opened, Put, Stored, Takes,
+};
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::Arc;
@@ -258,6 +261,9 @@ impl Backend for Proxied {
     fn blocks(&self) -> bool {
         self.next.blocks()
     }
+    fn locks(&self, prefix: &str) -> Result<Option<Vec<LockInfo>>, Error> {
+        self.next.locks(prefix)
+    }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.next.attach(envelope)
     }
@@ -330,6 +336,9 @@ impl AsyncBackend for AsyncProxied {
     }
     fn takes(&self) -> Takes {
         self.proxy.takes(&*self.next)
+    }
+    fn locks<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<LockInfo>>, Error>> {
+        self.next.locks(prefix)
     }
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         self.next.attach(envelope)
