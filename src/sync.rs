@@ -307,6 +307,8 @@ impl<T> std::ops::Deref for Published<T> {
 /// A counter that one thread writes and others read now and then.
 pub(crate) type Tally = std::sync::atomic::AtomicU64;
 pub(crate) use std::sync::Mutex as PlainMutex;
+#[cfg(feature = "file")]
+pub(crate) use std::sync::MutexGuard as PlainGuard;
 /// Atomics of what models leave out: hints, and what they can't do.
 pub(crate) use std::sync::atomic as plain;
 /// Keeps the compiler from reordering, and nobody else.

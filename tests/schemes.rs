@@ -38,8 +38,6 @@ fn backends_have_the_names_that_others_gave_them() {
 #[test]
 fn backends_that_are_not_there_are_refused_with_what_to_do() {
     for (name, expected) in [
-        ("dogpile.cache.dbm", "there is no store in files yet"),
-        ("file:///tmp/cache", "there is no store in files yet"),
         ("dogpile.cache.redis", "there is no store in Redis or Valkey yet"),
         ("redis://:secret@h/0", "there is no store in Redis or Valkey yet"),
         ("rediss://h", "there is no store in Redis or Valkey yet"),
@@ -51,10 +49,7 @@ fn backends_that_are_not_there_are_refused_with_what_to_do() {
         ("tiered+tiered+null://", "there are two tiers, no more"),
         ("tiered+nowhere://", "known are"),
         ("django://default", "Django's caches are Python's"),
-        (
-            "nowhere://",
-            "known are dogpile.cache.memory, dogpile.cache.memory_pickle, dogpile.cache.null, dummy, memory,",
-        ),
+        ("nowhere://", "dogpile.cache.memory, dogpile.cache.memory_pickle, dogpile.cache.null"),
     ] {
         let error = open(name).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::UnknownBackend, "{name}");

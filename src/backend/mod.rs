@@ -13,6 +13,8 @@ mod breaker;
 mod bus;
 #[cfg(feature = "conformance")]
 pub mod conformance;
+#[cfg(feature = "file")]
+mod file;
 mod locks;
 mod memory;
 mod null;
@@ -26,6 +28,8 @@ pub(crate) use arguments::{A_TIME, duration_text, shown};
 pub use arguments::{Address, Arguments, Setting};
 pub use breaker::Breaker;
 pub use bus::{Bus, Heard, Listener};
+#[cfg(feature = "file")]
+pub use file::{FileBackend, FileBackendBuilder, OnDamage};
 pub use locks::LockInfo;
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
@@ -42,6 +46,13 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
+
+/// Those, and the backends that features bring.
+fn with_features(schemes: Schemes) -> Schemes {
+    #[cfg(feature = "file")]
+    let schemes = file::register(schemes);
+    schemes
+}
 
 /// A future of a backend's.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -68,6 +68,8 @@ type Factory = Arc<dyn Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync>
 /// | `memory+serialized`, `memory_pickle`, `dogpile.cache.memory_pickle` | the same, with bytes | the same |
 /// | `null`, `dummy`, `dogpile.cache.null` | [`NullBackend`] | none |
 /// | `tiered+` before another's name | [`TieredBackend`] over that | `near_entries`, `near_ttl`, `unheard_ttl`, `near_topic`, and the other's |
+/// | `file` (`file:///path`) | `FileBackend`, with the feature `file` | `path`, if it is not in a URL, `sync`, `corrupt` (`miss`, `error`), `timeout` |
+/// | `dbm`, `dogpile.cache.dbm` | the same | `filename` for the path, and the same |
 ///
 /// ```
 /// use dogpile::backend::{Address, Arguments, MemoryBackend, Schemes, Store};
@@ -103,7 +105,7 @@ impl Schemes {
         for name in ["null", "dummy", "dogpile.cache.null"] {
             schemes = schemes.register(name, |_| Ok(Store::blocking(NullBackend::new())));
         }
-        schemes
+        super::with_features(schemes)
     }
 
     /// The same, with a name that stands for what `factory` makes, also where it stood for another. Names have no case.
@@ -234,7 +236,7 @@ fn no_proxy(name: &str, register: &str, wrap: &str) -> Error {
 fn remedy(name: &str) -> Option<&'static str> {
     let name = name.strip_prefix("dogpile.cache.").unwrap_or(name);
     Some(match name {
-        "file" | "dbm" => "there is no store in files yet: register a factory for one by Schemes::register",
+        "file" | "dbm" => "the store in files needs dogpile's feature `file`",
         "redis" | "rediss" | "redis+unix" | "redis_sentinel" | "redis_cluster" | "valkey" | "valkeys"
         | "valkey_sentinel" | "valkey_cluster" => {
             "there is no store in Redis or Valkey yet: register a factory for one by Schemes::register"
