@@ -2,8 +2,7 @@
 #![forbid(unsafe_code)]
 
 use super::{
-    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Fence, Opened, Put, Stored, Takes,
-    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Fence, LockInfo, Opened, Put, Stored,
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Fence, LockInfo, Opened, Put, Stored,
     Takes,
 };
 use crate::codec::{Codec, Envelope};

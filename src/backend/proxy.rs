@@ -1,9 +1,8 @@
 //! [`Proxy`]: what stands between a region and its backend.
 #![forbid(unsafe_code)]
 
-use super::{AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, Opened, Put, Stored, Takes};
 use super::{
-    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, LockInfo, Opened, Put, Stored, Takes,
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, Bus, CacheMutex, LockInfo, Opened, Put, Stored, Takes,
 };
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;

@@ -5,7 +5,7 @@ use super::message::What;
 use super::{After, Filling, TieredBackend, Tiers, Writing};
 use crate::backend::bus::Bus;
 use crate::backend::{
-    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Opened, Put, Stored, Takes,
+    AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, LockInfo, Opened, Put, Stored, Takes,
 };
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
@@ -171,6 +171,10 @@ impl Backend for TieredBackend {
         self.tiers.far().ok()?.mutex(key)
     }
 
+    fn locks(&self, prefix: &str) -> Result<Option<Vec<LockInfo>>, Error> {
+        self.tiers.far()?.locks(prefix)
+    }
+
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
         match &self.tiers.blocking {
             Some(far) => far.attach(envelope),
@@ -320,6 +324,10 @@ impl AsyncBackend for TieredBackend {
 
     fn mutex(&self, key: &str) -> Option<Box<dyn AsyncCacheMutex>> {
         self.tiers.awaiting.mutex(key)
+    }
+
+    fn locks<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Option<Vec<LockInfo>>, Error>> {
+        self.tiers.awaiting.locks(prefix)
     }
 
     fn attach(&self, envelope: Envelope) -> Result<(), Error> {
