@@ -47,3 +47,11 @@ pub mod from_cachetory {}
 #[doc = include_str!("../docs/oracle-table.md")]
 #[cfg(feature = "region")]
 pub mod oracle_table {}
+
+#[doc = include_str!("../docs/shared-stores.md")]
+#[cfg(feature = "region")]
+pub mod shared_stores {}
+
+#[doc = include_str!("../docs/distributed-lock.md")]
+#[cfg(feature = "region")]
+pub mod distributed_lock {}
