@@ -126,7 +126,7 @@ single_flight() {
 examples() {
     cargo build --locked --examples --all-features || return
     local source name
-    for source in examples/*.rs; do
+    for source in examples/*.rs cli/examples/*.rs; do
         name=$(basename "$source" .rs)
         echo "example $name"
         "$target/debug/examples/$name" || return
