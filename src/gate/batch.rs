@@ -149,7 +149,8 @@ where
             drop(lent);
             match waited {
                 Waited::Outcome(outcome) => match &*outcome {
-                    Outcome::Value(value) => found[i] = Some(value.clone()),
+                    Outcome::Value(value) if place.suits(value) => found[i] = Some(value.clone()),
+                    Outcome::Value(_) => {}
                     Outcome::Failed(failure) => {
                         if let Ok(error) = Arc::clone(failure).downcast::<E>() {
                             let now = look(i, false).await;

@@ -135,6 +135,12 @@ pub(crate) trait Place<G: Kind>: Clone {
     fn lend(&self) -> Option<Box<dyn Any + Send>> {
         None
     }
+    /// Whether what a leader returned will do for this caller, who waited for it: a leader may return what is older than
+    /// this one wants. Else it looks again.
+    fn suits(&self, value: &G::Value) -> bool {
+        let _ = value;
+        true
+    }
 }
 
 /// A place that is looked at without waiting.
@@ -556,7 +562,8 @@ where
         drop(lent);
         match waited {
             Waited::Outcome(outcome) => match &*outcome {
-                Outcome::Value(value) => return Ok(value.clone()),
+                Outcome::Value(value) if place.suits(value) => return Ok(value.clone()),
+                Outcome::Value(_) => {}
                 Outcome::Failed(failure) => {
                     if let Ok(error) = Arc::clone(failure).downcast::<E>() {
                         let look = look(false).await;

@@ -636,4 +636,15 @@ impl Place<Items> for Here {
     fn lend(&self) -> Option<Box<dyn Any + Send>> {
         lend()
     }
+
+    /// A leader that finds the store's lock held elsewhere returns the stale value, if its own caller takes that.
+    fn suits(&self, value: &Arc<Item>) -> bool {
+        if self.0.policy.freshness != Freshness::WaitFresh {
+            return true;
+        }
+        let seen = self.0.seen();
+        seen.item
+            .as_ref()
+            .is_none_or(|item| (item.meta.epoch, item.meta.created) != (value.meta.epoch, value.meta.created))
+    }
 }

@@ -2,11 +2,11 @@
 //! write.
 
 use super::{FRESH, fresh};
-use crate::common::{Hold, watch};
+use crate::common::{Door, Hold, until, watch};
 use dogpile::backend::{
     AsyncBackend, AsyncCacheMutex, Backend, BoxFuture, CacheMutex, Fence, MemoryBackend, Put, Stored, Takes,
 };
-use dogpile::{AsyncRegion, Error, Region, RegionPolicy};
+use dogpile::{AsyncRegion, Error, Freshness, Region, RegionPolicy};
 use std::future::ready;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -305,6 +305,37 @@ fn what_was_refreshed_before_the_lock_is_not_made_again() {
     clock.advance(FRESH / 2);
     let early = RegionPolicy::builder().fresh(FRESH).early(dogpile::Early::Fraction(0.1)).build().unwrap();
     assert_eq!(*ours.with(&early).get_or_create("key", || 3).unwrap(), 3);
+}
+
+/// Another process makes it. Who leads here takes the stale value; who waited for that one, and wants a fresh value, waits on.
+#[test]
+fn a_leaders_stale_value_is_not_for_who_wants_a_fresh_one() {
+    let _watch = watch();
+    let clock = dogpile::time::ManualClock::new();
+    let shared = Shared::new(true);
+    let region = Region::builder().backend(shared.clone()).clock(clock.clone()).policy(policy()).build();
+    let region = region.unwrap();
+    region.set("key", 1).unwrap();
+    clock.advance(FRESH);
+    shared.0.is_held.store(true, SeqCst);
+    let (here, on) = (Arc::new(Door::default()), Arc::new(Door::default()));
+    let (at_lock, go_on) = (Arc::clone(&here), Arc::clone(&on));
+    *shared.0.before_lock.lock().unwrap() = Some(Box::new(move |shared| {
+        at_lock.open();
+        go_on.wait();
+        // For who comes next, the other process is done.
+        *shared.0.before_lock.lock().unwrap() =
+            Some(Box::new(|shared| shared.0.is_held.store(false, SeqCst)));
+    }));
+    let wants_fresh = RegionPolicy::builder().fresh(FRESH).freshness(Freshness::WaitFresh).build().unwrap();
+    std::thread::scope(|scope| {
+        let leads = scope.spawn(|| *region.get_or_create("key", || 2).unwrap());
+        here.wait();
+        let waits = scope.spawn(|| *region.with(&wants_fresh).get_or_create("key", || 3).unwrap());
+        until("it waits for the leader", || region.stats().waits == 1);
+        on.open();
+        assert_eq!((leads.join().unwrap(), waits.join().unwrap()), (1, 3));
+    });
 }
 
 /// Its process's own gate stands before it: the lock is taken once.
