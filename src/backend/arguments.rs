@@ -442,6 +442,16 @@ impl Setting {
         }
     }
 
+    /// A text; of a list its parts with colons between them, as of Python's pairs of host and port.
+    fn as_joined(&self) -> Option<String> {
+        match &self.0 {
+            Value::List(parts) => {
+                Some(parts.iter().map(Self::as_text).collect::<Option<Vec<_>>>()?.join(":"))
+            }
+            _ => self.as_text(),
+        }
+    }
+
     pub(crate) fn into_map(self) -> Option<BTreeMap<String, Setting>> {
         match self.0 {
             Value::Map(map) => Some(map),
@@ -717,12 +727,17 @@ impl Arguments {
         self.take(name, Setting::as_text, "a text")
     }
 
-    /// Takes a list of texts, or one text with commas between them.
+    /// Takes a list of texts, or one text with commas between them. A list in it is one text, with colons: so Python has hosts
+    /// and ports.
     ///
     /// # Errors
     /// As `take_str`.
     pub fn take_list(&mut self, name: &'static str) -> Result<Option<Vec<String>>, Error> {
-        self.take(name, Setting::as_list, "a list of texts, or one text with commas")
+        let read = |setting: &Setting| match &setting.0 {
+            Value::List(values) => values.iter().map(Setting::as_joined).collect(),
+            _ => setting.as_list(),
+        };
+        self.take(name, read, "a list of texts, or one text with commas")
     }
 
     /// Takes a whole number.
