@@ -19,6 +19,8 @@ mod locks;
 mod memory;
 mod null;
 mod proxy;
+#[cfg(feature = "redis")]
+mod redis;
 mod schemes;
 mod tiered;
 
@@ -35,6 +37,8 @@ pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
 pub use proxy::{AsyncProxy, Proxy};
+#[cfg(feature = "redis")]
+pub use redis::{RedisBackend, RedisBackendBuilder};
 pub use schemes::{Schemes, Store};
 pub use tiered::{TieredBackend, TieredBackendBuilder};
 
@@ -51,6 +55,8 @@ use std::time::Duration;
 fn with_features(schemes: Schemes) -> Schemes {
     #[cfg(feature = "file")]
     let schemes = file::register(schemes);
+    #[cfg(feature = "redis")]
+    let schemes = redis::register(schemes);
     schemes
 }
 

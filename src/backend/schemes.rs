@@ -70,6 +70,7 @@ type Factory = Arc<dyn Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync>
 /// | `tiered+` before another's name | [`TieredBackend`] over that | `near_entries`, `near_ttl`, `unheard_ttl`, `near_topic`, and the other's |
 /// | `file` (`file:///path`) | `FileBackend`, with the feature `file` | `path`, if it is not in a URL, `sync`, `corrupt` (`miss`, `error`), `timeout` |
 /// | `dbm`, `dogpile.cache.dbm` | the same | `filename` for the path, and the same |
+/// | `redis`, `rediss`, `redis+unix`, `redis+sentinel`, `redis+cluster`, `valkey`…, `dogpile.cache.redis`… | `RedisBackend` (feature `redis`) | see there |
 ///
 /// ```
 /// use dogpile::backend::{Address, Arguments, MemoryBackend, Schemes, Store};
@@ -237,9 +238,8 @@ fn remedy(name: &str) -> Option<&'static str> {
     let name = name.strip_prefix("dogpile.cache.").unwrap_or(name);
     Some(match name {
         "file" | "dbm" => "the store in files needs dogpile's feature `file`",
-        "redis" | "rediss" | "redis+unix" | "redis_sentinel" | "redis_cluster" | "valkey" | "valkeys"
-        | "valkey_sentinel" | "valkey_cluster" => {
-            "there is no store in Redis or Valkey yet: register a factory for one by Schemes::register"
+        _ if name.starts_with("redis") || name.starts_with("valkey") => {
+            "the store in Redis or Valkey needs dogpile's feature `redis`, and `redis-tls` for TLS"
         }
         "memcached" | "pylibmc" | "bmemcached" | "pymemcache" => {
             "there is no store in memcached yet: register a factory for one by Schemes::register"

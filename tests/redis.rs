@@ -1,0 +1,7 @@
+//! The whole contract of a backend, on each kind of server and in both layouts, for threads and for tasks; settings and
+//! names; what no message may tell.
+
+mod servers;
+
+#[path = "redis/contract.rs"]
+mod contract;
