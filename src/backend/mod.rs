@@ -16,6 +16,8 @@ pub mod conformance;
 #[cfg(feature = "file")]
 mod file;
 mod locks;
+#[cfg(feature = "memcached")]
+mod memcached;
 mod memory;
 mod null;
 mod proxy;
@@ -33,6 +35,8 @@ pub use bus::{Bus, Heard, Listener};
 #[cfg(feature = "file")]
 pub use file::{FileBackend, FileBackendBuilder, OnDamage};
 pub use locks::LockInfo;
+#[cfg(feature = "memcached")]
+pub use memcached::{MemcachedBackend, MemcachedBackendBuilder};
 pub use memory::{MemoryBackend, MemoryBackendBuilder};
 pub use null::NullBackend;
 pub(crate) use proxy::{AsyncProxied, Proxied};
@@ -57,6 +61,8 @@ fn with_features(schemes: Schemes) -> Schemes {
     let schemes = file::register(schemes);
     #[cfg(feature = "redis")]
     let schemes = redis::register(schemes);
+    #[cfg(feature = "memcached")]
+    let schemes = memcached::register(schemes);
     schemes
 }
 

@@ -69,6 +69,7 @@ type Factory = Arc<dyn Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync>
 /// | `null`, `dummy`, `dogpile.cache.null` | [`NullBackend`] | none |
 /// | `tiered+` before another's name | [`TieredBackend`] over that | `near_entries`, `near_ttl`, `unheard_ttl`, `near_topic`, and the other's |
 /// | `file` (`file:///path`) | `FileBackend`, with the feature `file` | `path`, if it is not in a URL, `sync`, `corrupt` (`miss`, `error`), `timeout` |
+/// | `memcached`; with dogpile.cache's envelope and JSON `pymemcache`, `pylibmc`, `bmemcached`, `dogpile.cache.memcached` and so on | `MemcachedBackend`, with the feature `memcached` | see there |
 /// | `dbm`, `dogpile.cache.dbm` | the same | `filename` for the path, and the same |
 /// | `redis`, `rediss`, `redis+unix`, `redis+sentinel`, `redis+cluster`, `valkey`…, `dogpile.cache.redis`… | `RedisBackend` (feature `redis`) | see there |
 ///
@@ -242,7 +243,7 @@ fn remedy(name: &str) -> Option<&'static str> {
             "the store in Redis or Valkey needs dogpile's feature `redis`, and `redis-tls` for TLS"
         }
         "memcached" | "pylibmc" | "bmemcached" | "pymemcache" => {
-            "there is no store in memcached yet: register a factory for one by Schemes::register"
+            "the store in memcached needs dogpile's feature `memcached`"
         }
         "tiered" => "name the store behind the memory too, as in tiered+NAME://",
         name if name.starts_with("tiered+") => "there are two tiers, no more: write tiered+ once",
