@@ -10,8 +10,8 @@
 //! # Invariants
 //! - **B1, one on trial.** Of the calls that find the time over one moves it on, by one compare-and-set, and is let through.
 //!   If it never ends, another one is, after the next cooldown.
-//! - **B2, only the store's silence counts**: errors of the kind [`Unavailable`](ErrorKind::Unavailable). A store that refuses
-//!   has answered.
+//! - **B2, only the store's silence counts**: errors of the kinds [`Unavailable`](ErrorKind::Unavailable) and
+//!   [`Timeout`](ErrorKind::Timeout). A store that refuses has answered.
 //!
 //! # Cost
 //! Closed: one load before a call. A failure is a few relaxed stores.
@@ -139,7 +139,7 @@ impl Breaker {
         let state = &*self.state;
         match &result {
             // B2.
-            Err(error) if error.kind() == ErrorKind::Unavailable => {
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::Timeout) => {
                 let in_a_row = state.in_a_row.fetch_add(1, Ordering::Relaxed).saturating_add(1);
                 if in_a_row >= state.failures {
                     let next_try = state.clock.now().saturating_add(state.cooldown).as_nanos().max(1);

@@ -241,11 +241,11 @@ pub(in crate::backend) fn register(schemes: Schemes) -> Schemes {
     let names =
         ["memcached", "pymemcache", "pylibmc", "bmemcached"].map(|name| format!("dogpile.cache.{name}"));
     let short = ["pymemcache", "pylibmc", "bmemcached"].map(String::from);
-    let schemes = schemes.register(MEMCACHED, from_arguments);
+    let schemes = schemes.register_guarded(MEMCACHED, from_arguments);
     names
         .into_iter()
         .chain(short)
-        .fold(schemes, |schemes, name| schemes.register(name, from_dogpiles_arguments))
+        .fold(schemes, |schemes, name| schemes.register_guarded(name, from_dogpiles_arguments))
 }
 
 /// `memcached://…`

@@ -262,7 +262,7 @@ const NAMES: &[(&str, Kind, bool, bool)] = &[
 
 pub(super) fn register(mut schemes: Schemes) -> Schemes {
     for (name, kind, has_tls, is_python) in NAMES {
-        schemes = schemes.register(*name, move |arguments| {
+        schemes = schemes.register_guarded(*name, move |arguments| {
             let builder = if *is_python {
                 by_python(arguments, *kind)?
             } else {
