@@ -16,7 +16,8 @@ use std::any::Any;
 use std::time::Duration;
 
 const NAME: &str = "redis PUBLISH";
-/// What stands before a topic, in the name of its channel and in the key of its number.
+/// What stands before a topic, in the name of its channel and in the key of its number. The database's number follows:
+/// channels are the server's, and numbers the database's.
 const TOPIC: &str = "dogpile:bus:";
 /// How long a connection may be silent before it is asked.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -32,9 +33,15 @@ fn parts(payload: &[u8]) -> Option<(u64, &[u8])> {
     Some((sequence, &payload[colon + 1..]))
 }
 
+impl RedisBus {
+    fn name(&self, topic: &str) -> String {
+        format!("{TOPIC}{}:{topic}", self.link.db())
+    }
+}
+
 impl Bus for RedisBus {
     fn publish(&self, topic: &str, message: &[u8]) -> Result<u64, Error> {
-        let name = [TOPIC, topic].concat();
+        let name = self.name(topic);
         let order = Order::run(&script::PUBLISH, &[&name]).arg(&name).arg(message);
         match block_on(self.link.ask_one(Via::Threads, NAME, order))? {
             Value::Int(sequence) => Ok(sequence.unsigned_abs()),
@@ -44,7 +51,7 @@ impl Bus for RedisBus {
 
     fn follow(&self, topic: &str, listener: Listener) -> Box<dyn Any + Send + Sync> {
         // Ended when it is dropped.
-        Box::new(smol::spawn(follow(SharedLink::clone(&self.link), [TOPIC, topic].concat(), listener)))
+        Box::new(smol::spawn(follow(SharedLink::clone(&self.link), self.name(topic), listener)))
     }
 }
 

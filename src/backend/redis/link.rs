@@ -198,6 +198,11 @@ impl Link {
         &self.target
     }
 
+    /// The number of the database.
+    pub(super) fn db(&self) -> i64 {
+        self.target.db
+    }
+
     pub(super) fn until(&self) -> Instant {
         PreciseClock.precise().saturating_add(self.target.timeout)
     }
