@@ -98,7 +98,9 @@ impl Backend for TieredBackend {
         let writing = self.tiers.writing([key].into_iter());
         let done = self.tiers.far()?.delete(key);
         self.tiers.written(&writing, [(key, After::Nothing)].into_iter());
-        self.tiers.tell_now(What::Keys(vec![key]));
+        if done.is_ok() {
+            self.tiers.tell_now(What::Keys(vec![key]));
+        }
         done
     }
 
@@ -117,7 +119,9 @@ impl Backend for TieredBackend {
         let far = self.tiers.far()?;
         let done = if let [put] = puts { far.set(*put) } else { far.set_multi(puts) };
         self.tiers.set_done(&writing, puts);
-        self.tiers.tell_now(What::Keys(names(puts)));
+        if done.is_ok() {
+            self.tiers.tell_now(What::Keys(names(puts)));
+        }
         done
     }
 
@@ -125,7 +129,9 @@ impl Backend for TieredBackend {
         let writing = self.tiers.writing(keys.iter().copied());
         let done = self.tiers.far()?.delete_multi(keys);
         self.tiers.written(&writing, keys.iter().map(|key| (*key, After::Nothing)));
-        self.tiers.tell_now(What::Keys(keys.to_vec()));
+        if done.is_ok() {
+            self.tiers.tell_now(What::Keys(keys.to_vec()));
+        }
         done
     }
 
@@ -151,7 +157,9 @@ impl Backend for TieredBackend {
         let writing = self.tiers.writing([key].into_iter());
         let done = self.tiers.far()?.expire(key, ttl);
         self.tiers.written(&writing, [(key, After::Nothing)].into_iter());
-        self.tiers.tell_now(What::Keys(vec![key]));
+        if done.is_ok() {
+            self.tiers.tell_now(What::Keys(vec![key]));
+        }
         done
     }
 
@@ -159,7 +167,9 @@ impl Backend for TieredBackend {
         self.tiers.drop_prefix(prefix);
         let done = self.tiers.far()?.clear(prefix);
         self.tiers.drop_prefix(prefix);
-        self.tiers.tell_now(What::Prefix(prefix));
+        if done.is_ok() {
+            self.tiers.tell_now(What::Prefix(prefix));
+        }
         done
     }
 
@@ -241,7 +251,9 @@ impl AsyncBackend for TieredBackend {
             let mut change = Change::begin(&self.tiers, vec![key]);
             let done = self.tiers.awaiting.delete(key).await;
             change.end(|tiers, writing| tiers.written(writing, [(key, After::Nothing)].into_iter()));
-            self.tiers.tell(What::Keys(vec![key])).await;
+            if done.is_ok() {
+                self.tiers.tell(What::Keys(vec![key])).await;
+            }
             done
         })
     }
@@ -264,7 +276,9 @@ impl AsyncBackend for TieredBackend {
             let far = &self.tiers.awaiting;
             let done = if let [put] = puts { far.set(*put).await } else { far.set_multi(puts).await };
             change.end(|tiers, writing| tiers.set_done(writing, puts));
-            self.tiers.tell(What::Keys(names(puts))).await;
+            if done.is_ok() {
+                self.tiers.tell(What::Keys(names(puts))).await;
+            }
             done
         })
     }
@@ -276,7 +290,9 @@ impl AsyncBackend for TieredBackend {
             change.end(|tiers, writing| {
                 tiers.written(writing, keys.iter().map(|key| (*key, After::Nothing)));
             });
-            self.tiers.tell(What::Keys(keys.to_vec())).await;
+            if done.is_ok() {
+                self.tiers.tell(What::Keys(keys.to_vec())).await;
+            }
             done
         })
     }
@@ -303,7 +319,9 @@ impl AsyncBackend for TieredBackend {
             let mut change = Change::begin(&self.tiers, vec![key]);
             let done = self.tiers.awaiting.expire(key, ttl).await;
             change.end(|tiers, writing| tiers.written(writing, [(key, After::Nothing)].into_iter()));
-            self.tiers.tell(What::Keys(vec![key])).await;
+            if done.is_ok() {
+                self.tiers.tell(What::Keys(vec![key])).await;
+            }
             done
         })
     }
@@ -313,7 +331,9 @@ impl AsyncBackend for TieredBackend {
             self.tiers.drop_prefix(prefix);
             let done = self.tiers.awaiting.clear(prefix).await;
             self.tiers.drop_prefix(prefix);
-            self.tiers.tell(What::Prefix(prefix)).await;
+            if done.is_ok() {
+                self.tiers.tell(What::Prefix(prefix)).await;
+            }
             done
         })
     }

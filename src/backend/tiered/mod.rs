@@ -17,6 +17,7 @@
 //!   finds more than its own two takes the key out instead.
 //! - **T3, lost messages are noticed.** They are numbered. After a gap, or when the connection is there again and the number
 //!   is another, all that was filled before is old; while the connection is lost, `near_ttl` is `unheard_ttl`.
+//!   A write that failed is not told: the store that would have to pass it on does not answer.
 //! - **T4, what is old is kept for the day when the far tier fails**, until room is needed. It is served then, and the region
 //!   judges its age as ever.
 //!
