@@ -5,3 +5,5 @@ mod servers;
 
 #[path = "redis/contract.rs"]
 mod contract;
+#[path = "redis/locks.rs"]
+mod locks;
