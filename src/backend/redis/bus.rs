@@ -35,7 +35,7 @@ fn parts(payload: &[u8]) -> Option<(u64, &[u8])> {
 
 impl RedisBus {
     fn name(&self, topic: &str) -> String {
-        format!("{TOPIC}{}:{topic}", self.link.db())
+        format!("{TOPIC}{}:{topic}", self.link.target().db)
     }
 }
 

@@ -3,7 +3,7 @@
 //! | file | has |
 //! |---|---|
 //! | `place` | where the servers are: one, sentinels, a cluster |
-//! | `link` | connections, and asking over them |
+//! | `link`, `threads`, `tasks` | asking, and the connections for it |
 //! | `script` | what the server does in one step, and the protocol of the locks |
 //! | `entries` | the operations on entries |
 //! | `mutex`, `keeper`, `wakes` | the locks, their renewal, who waits for them |
@@ -20,6 +20,8 @@ mod link;
 mod mutex;
 mod place;
 mod script;
+mod tasks;
+mod threads;
 #[cfg(feature = "redis-tls")]
 mod tls;
 #[cfg(not(feature = "redis-tls"))]

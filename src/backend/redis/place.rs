@@ -60,7 +60,8 @@ impl Target {
     }
 
     fn redis(&self) -> RedisConnectionInfo {
-        let mut redis = RedisConnectionInfo::default().set_db(self.db);
+        // Its name and version would be two questions more for each connection.
+        let mut redis = RedisConnectionInfo::default().set_db(self.db).set_skip_set_lib_name();
         if let Some(user) = &self.user {
             redis = redis.set_username(user);
         }
@@ -80,6 +81,12 @@ impl Target {
         if self.has_tls { tls::client(info, self.ca.as_deref()) } else { Ok(Client::open(info)?) }
     }
 
+    /// How long each step of connecting may last: to connect, and to be let in, by two questions at the most.
+    pub(super) fn patience(&self, until: Instant) -> Result<Duration, Failed> {
+        let asks = u32::from(self.password.is_some() || self.is_resp3) + u32::from(self.db != 0);
+        Ok(left(until)?.min(self.connect_timeout) / asks.max(1))
+    }
+
     /// The server that all goes to. Asks the sentinels, if there are some: may block until then.
     pub(super) fn client(&self, until: Instant) -> Result<Client, Failed> {
         match &self.place {
@@ -94,7 +101,7 @@ impl Target {
                 let mut failed = Failed::new(ErrorKind::Unavailable, "no node of the cluster answers");
                 for node in nodes {
                     let client = self.client_of(self.address(node), self.redis())?;
-                    match client.get_connection_with_timeout(left(until)?.min(self.connect_timeout)) {
+                    match client.get_connection_with_timeout(self.patience(until)?) {
                         Ok(_) => return Ok(client),
                         Err(error) => failed = error.into(),
                     }
@@ -111,7 +118,8 @@ impl Target {
             // One that is silent leaves time for the others.
             let patience = left(until)?.min(self.connect_timeout) / (sentinels.len() - i) as u32;
             let ask = || -> Result<Value, Failed> {
-                let client = self.client_of(self.address(sentinel), RedisConnectionInfo::default())?;
+                let quiet = RedisConnectionInfo::default().set_skip_set_lib_name();
+                let client = self.client_of(self.address(sentinel), quiet)?;
                 let mut connection = client.get_connection_with_timeout(patience)?;
                 connection.set_read_timeout(Some(patience))?;
                 let mut question = redis::cmd("SENTINEL");
