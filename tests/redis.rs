@@ -3,7 +3,11 @@
 
 mod servers;
 
+#[path = "redis/bus.rs"]
+mod bus;
 #[path = "redis/contract.rs"]
 mod contract;
 #[path = "redis/locks.rs"]
 mod locks;
+#[path = "redis/settings.rs"]
+mod settings;
