@@ -99,6 +99,20 @@ impl Memcached {
     pub(crate) fn say(&self, line: &str) -> String {
         say(self.port, line).expect("memcached answers")
     }
+
+    /// One of its statistics.
+    pub(crate) fn statistic(&self, name: &str) -> u64 {
+        let lines = ask(self.port, "stats").expect("memcached answers").lines().map_while(Result::ok);
+        let begin = format!("STAT {name} ");
+        let of_name = |line: String| line.strip_prefix(&begin).and_then(|value| value.parse().ok());
+        lines.take_while(|line| line != "END").find_map(of_name).expect("there is such a statistic")
+    }
+
+    /// What a key has, if it is text in one line.
+    pub(crate) fn value(&self, key: &str) -> Option<String> {
+        let lines = ask(self.port, &format!("get {key}")).expect("memcached answers").lines();
+        lines.map_while(Result::ok).take_while(|line| line != "END").nth(1)
+    }
 }
 
 impl Drop for Memcached {
@@ -108,12 +122,16 @@ impl Drop for Memcached {
     }
 }
 
-fn say(port: u16, line: &str) -> Option<String> {
+fn ask(port: u16, line: &str) -> Option<BufReader<TcpStream>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     write!(stream, "{line}\r\n").ok()?;
+    Some(BufReader::new(stream))
+}
+
+fn say(port: u16, line: &str) -> Option<String> {
     let mut reply = String::new();
-    BufReader::new(stream).read_line(&mut reply).ok()?;
+    ask(port, line)?.read_line(&mut reply).ok()?;
     Some(reply.trim_end().to_owned()).filter(|reply| !reply.is_empty())
 }
 

@@ -204,12 +204,13 @@ fn bytes<'a>(value: &'a Stored, operation: &str) -> Result<&'a [u8], Error> {
 /// server is down the keys that it has are errors, for the region to deal with.
 ///
 /// ```no_run
-/// use dogpile::Region;
 /// use dogpile::backend::MemcachedBackend;
+/// use dogpile::{Region, RegionPolicy};
 /// use std::time::Duration;
 ///
 /// let backend = MemcachedBackend::builder().server("127.0.0.1:11211").lease(Duration::from_secs(10)).build()?;
-/// let users = Region::builder().backend(backend).prefix("users:").fresh(Duration::from_secs(60)).build()?;
+/// let minute = RegionPolicy::builder().fresh(Duration::from_secs(60)).build()?;
+/// let users = Region::builder().backend(backend).prefix("users:").policy(minute).build()?;
 /// assert_eq!(*users.get_or_create("7", || String::from("Ada"))?, "Ada");
 /// // The same by URL:
 /// let users = Region::from_url("memcached://127.0.0.1:11211?lease=10s&prefix=users:&fresh=1m")?;

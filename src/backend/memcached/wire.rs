@@ -51,13 +51,18 @@ impl<'a> Ask<'a> {
         Self::Get { key, has_value: true, vivify: None, touch: None }
     }
 
+    fn value_bytes(&self) -> usize {
+        match self {
+            Self::Set { value, .. } => value.len(),
+            Self::Get { .. } | Self::Delete { .. } => 0,
+        }
+    }
+
     /// About so many bytes.
     fn size(&self) -> usize {
         const AROUND: usize = 64;
-        match self {
-            Self::Get { key, .. } | Self::Delete { key, .. } => AROUND + key.len(),
-            Self::Set { key, value, .. } => AROUND + key.len() + value.len(),
-        }
+        let (Self::Get { key, .. } | Self::Set { key, .. } | Self::Delete { key, .. }) = self;
+        AROUND + key.len() + self.value_bytes()
     }
 
     fn name(&self) -> &'static str {
@@ -157,7 +162,7 @@ impl Meta {
     fn exchange(&self, asks: &[Ask<'_>]) -> Result<Vec<Answer>, Error> {
         let operation = asks[0].name();
         let client = self.client(operation)?;
-        let largest = asks.iter().map(Ask::size).max().unwrap_or(0);
+        let largest = asks.iter().map(Ask::value_bytes).max().unwrap_or(0);
         let failed = |error| self.error(operation, largest, error);
         let replies = match asks {
             [ask] => vec![client.run(op(*ask)).map_err(failed)?],
@@ -195,13 +200,11 @@ impl Meta {
                 of(ErrorKind::Unavailable, detail.to_owned()).because(cause)
             }
             Of::Server(said) if said.contains("too large") => {
-                let limit = self.item_limit().map_or_else(
-                    || String::from("what it takes"),
-                    |limit| format!("{limit} bytes, the most that it takes"),
-                );
+                let limit =
+                    self.item_limit().map_or_else(String::new, |limit| format!(": an item may have {limit}"));
                 of(
                     ErrorKind::Full,
-                    format!("an item of {size} bytes is more than {limit}: see its option -I"),
+                    format!("a value of {size} bytes is too large{limit}: see the server's option -I"),
                 )
             }
             Of::Server(said) if said.contains("out of memory") => of(ErrorKind::Full, shown(&said)),
