@@ -8,7 +8,7 @@ use std::time::Duration;
 
 fn checked(conformance: Conformance) {
     let report =
-        conformance.advance(pass).ttl(Duration::from_millis(80)).limit(Duration::from_secs(20)).run();
+        conformance.advance(pass).ttl(Duration::from_millis(60)).limit(Duration::from_secs(20)).run();
     report.assert_passed();
     for name in [
         "set_unless_is_one_step",
@@ -25,7 +25,7 @@ fn checked(conformance: Conformance) {
 /// For threads and for tasks, with entries as hashes and as strings.
 fn keeps_the_contract(builder: &RedisBackendBuilder) {
     for envelope in [Envelope::Own, Envelope::Dogpile] {
-        let builder = builder.clone().lease(Duration::from_millis(300)).timeout(Duration::from_secs(5));
+        let builder = builder.clone().lease(Duration::from_millis(150)).timeout(Duration::from_secs(5));
         let make = move || {
             let backend = builder.clone().build().unwrap();
             Backend::attach(&backend, envelope).unwrap();
