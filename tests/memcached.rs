@@ -3,7 +3,6 @@
 //!
 //! `DOGPILE_LONG=1 cargo test --release --features memcached --test memcached -- --nocapture` kills ten holders in a row.
 
-#[path = "servers/memcached.rs"]
 mod servers;
 
 use dogpile::backend::{Backend, CacheMutex, Fence, MemcachedBackend, Put, Schemes, Stored};
@@ -11,7 +10,8 @@ use dogpile::codec::Envelope;
 use dogpile::region::RegionConfig;
 use dogpile::time::{Clock, CoarseClock, Instant};
 use dogpile::{ErrorKind, Region, RegionPolicy};
-use servers::{Memcached, now, pass, since, wait_until};
+use servers::memcached::Memcached;
+use servers::{Timer, pass, until};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -90,7 +90,7 @@ fn a_write_under_the_lock_gives_it_back() {
         assert_eq!(text(lock.found().unwrap()).as_deref(), *old, "{key}");
         assert_eq!(read(backend, key).as_deref(), *old, "{key}: readers see what was there");
         assert!(lock.locked().unwrap());
-        assert!(server.say(&format!("mg {name} t")).starts_with("HD t"), "{name}");
+        assert!(server.ask(&format!("mg {name} t")).starts_with("HD t"), "{name}");
         let fence = lock.fence().unwrap();
         assert!(write(backend, key, "new", &fence), "{key}");
         assert!(!lock.locked().unwrap(), "{key}: in the same step");
@@ -131,7 +131,7 @@ fn who_is_late_writes_nothing() {
     for Kind { backend, old, key, lock: name, sees_all } in &kinds(&server, None) {
         let late = taken(backend, key);
         let fence = late.fence().unwrap();
-        assert_eq!(server.say(&format!("md {name}")), "HD", "its lease ends");
+        assert_eq!(server.ask(&format!("md {name}")), "HD", "its lease ends");
         let next = taken(backend, key);
         assert_eq!(text(next.found().unwrap()).as_deref(), *old, "{key}");
         if *sees_all {
@@ -174,7 +174,7 @@ fn placeholders_are_nothing() {
     let server = Memcached::start();
     let backend = over(&server, Envelope::Own);
     let lock = taken(&backend, "key");
-    assert_eq!(server.say("mg key s v"), "VA 0 s0 Z", "the server's own placeholder");
+    assert_eq!(server.ask("mg key s v"), "VA 0 s0 Z", "the server's own placeholder");
     assert_eq!(read(&backend, "key"), None);
     assert!(backend.get_multi(&["key", "key"]).unwrap().iter().all(Option::is_none));
     assert!(!backend.expire("key", None).unwrap());
@@ -192,7 +192,7 @@ fn placeholders_are_nothing() {
     assert_eq!(read(&backend, "empty").as_deref(), Some(""));
     let failed = taken(&backend, "failed");
     failed.release().unwrap();
-    assert_eq!(server.say("mg failed s v"), "EN", "a creator that fails leaves nothing");
+    assert_eq!(server.ask("mg failed s v"), "EN", "a creator that fails leaves nothing");
 }
 
 /// The part of the test below that is killed: says that it holds the locks of the keys that it is told, and waits.
@@ -238,7 +238,7 @@ fn a_dead_holder_blocks_for_its_lease() {
         pass(LEASE);
         assert!(keys.iter().all(|key| backend.mutex(key).unwrap().locked().unwrap()));
         child.kill().unwrap();
-        let killed = now();
+        let killed = Timer::start();
         child.wait().unwrap();
         std::thread::scope(|scope| {
             let next = |key: &String| {
@@ -247,7 +247,7 @@ fn a_dead_holder_blocks_for_its_lease() {
                 scope.spawn(move || {
                     let lock = backend.mutex(&key).unwrap();
                     assert!(lock.acquire(10 * SECOND).unwrap());
-                    let waited = since(killed);
+                    let waited = killed.elapsed();
                     assert_eq!(text(lock.found().unwrap()), read(backend, &key));
                     lock.release().unwrap();
                     waited
@@ -287,7 +287,7 @@ fn keys_are_never_commands() {
         .zip(&values)
         .filter(|(found, value)| !found.as_ref().is_some_and(|found| found.is_same(value)));
     assert_eq!(wrong.count(), 0);
-    assert_eq!(server.say("mg pwned v"), "EN");
+    assert_eq!(server.ask("mg pwned v"), "EN");
     assert_eq!(server.statistic("curr_items"), keys.len() as u64, "no more, no fewer");
     backend.delete_multi(&borrowed).unwrap();
     assert_eq!(server.statistic("curr_items"), 0);
@@ -317,7 +317,7 @@ fn times_may_be_long() {
         assert_eq!(read(backend, "key").as_deref(), Some("there"), "{ttl:?}");
         let touched = backend.expire("key", ttl).unwrap();
         assert!(touched && read(backend, "key").is_some(), "{ttl:?}");
-        server.say("mg key t").strip_prefix("HD t").unwrap().parse::<i64>().unwrap()
+        server.ask("mg key t").strip_prefix("HD t").unwrap().parse::<i64>().unwrap()
     };
     for seconds in [1, 60, 30 * DAY - 2, 30 * DAY - 1, 30 * DAY, 30 * DAY + 1, 31 * DAY, 3_650 * DAY] {
         let shown = left(&backend, Some(Duration::from_secs(seconds)));
@@ -334,7 +334,7 @@ fn times_may_be_long() {
     for seconds in [2, 31 * DAY] {
         backend.set(Put::new("key", &value("there")).ttl(Some(Duration::from_secs(seconds)))).unwrap();
         let lock = taken(&backend, "key");
-        let shown: i64 = server.say("mg key t").strip_prefix("HD t").unwrap().parse().unwrap();
+        let shown: i64 = server.ask("mg key t").strip_prefix("HD t").unwrap().parse().unwrap();
         assert!((seconds as i64..=seconds as i64 + 2).contains(&shown), "{seconds} s became {shown}");
         lock.release().unwrap();
     }
@@ -362,7 +362,7 @@ fn times_may_be_long() {
 
 #[test]
 fn what_is_too_large_is_said_to_be() {
-    let server = Memcached::with(&["-I", "2m"]);
+    let server = Memcached::start_with(&["-I", "2m"]);
     let backend = over(&server, Envelope::Own);
     let large = Stored::from(vec![b'x'; 3_000_000]);
     let error = backend.set(Put::new("key", &large)).unwrap_err();
@@ -446,11 +446,11 @@ fn a_server_that_is_stopped_harms_nobody() {
         for key in &keys {
             let (backend, region) = (&backend, &region);
             scope.spawn(move || {
-                let begun = now();
+                let begun = Timer::start();
                 let error = backend.get(key).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
                 assert!(error.is_transient());
-                assert!(since(begun) < SECOND, "{:?}", since(begun));
+                assert!(begun.elapsed() < SECOND, "{:?}", begun.elapsed());
                 assert_eq!(
                     *region.get_or_create(key, || format!("made {key}")).unwrap(),
                     format!("made {key}")
@@ -486,13 +486,13 @@ fn a_server_that_was_restarted_is_found_again() {
     assert_eq!(*region.get_or_create("key", || 2).unwrap(), 2, "each process makes its own while it is down");
     assert!(region.set("key", 3).is_err(), "who writes is told");
     server.restart();
-    let begun = now();
-    wait_until("the region keeps values again", || {
+    let begun = Timer::start();
+    until("the region keeps values again", || {
         let _ = region.set("other", 3);
         region.get::<i32>("other").is_ok_and(|found| found.is_some())
     });
-    println!("found again after {:?}", since(begun));
-    assert!(since(begun) < 2 * SECOND);
+    println!("found again after {:?}", begun.elapsed());
+    assert!(begun.elapsed() < 2 * SECOND);
     assert_eq!(*region.get_or_create("key", || 4).unwrap(), 4, "it had lost everything");
     assert_eq!(*region.get_or_create("key", || 5).unwrap(), 4);
 }
@@ -541,7 +541,7 @@ fn settings_are_checked_and_secrets_not_shown() {
     region.set("key", 7).unwrap();
     let entry = server.value("key").unwrap();
     assert!(entry.starts_with("{\"ct\": ") && entry.ends_with(", \"v\": 2}|7"), "{entry}");
-    let left: i64 = server.say("mg key t").strip_prefix("HD t").unwrap().parse().unwrap();
+    let left: i64 = server.ask("mg key t").strip_prefix("HD t").unwrap().parse().unwrap();
     assert!((599..=601).contains(&left), "{left}");
     let shown = format!("{:?}", over(&server, Envelope::Own));
     assert!(shown.contains(&server.address()), "{shown}");

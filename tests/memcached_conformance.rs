@@ -1,13 +1,13 @@
 //! The store in memcached passes the suite for backends, on servers of its own:
 //! `apt-get install --no-install-recommends memcached`.
 
-#[path = "servers/memcached.rs"]
 mod servers;
 
 use dogpile::backend::conformance::{Conformance, Outcome, Report};
 use dogpile::backend::{Backend, MemcachedBackend, MemcachedBackendBuilder, OnThreads};
 use dogpile::codec::Envelope;
-use servers::{Memcached, pass};
+use servers::memcached::Memcached;
+use servers::pass;
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,108 +1,72 @@
-//! A memcached of the test's own, on a free port of this machine, gone when the test is over.
-#![allow(dead_code, reason = "each file of tests uses a part")]
+//! A memcached of the test's own.
 
-use dogpile::time::{Clock, Instant, PreciseClock};
+use super::{Process, free_port, pass, until};
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
-pub(crate) fn now() -> Instant {
-    PreciseClock.now()
-}
-
-pub(crate) fn since(begun: Instant) -> Duration {
-    now().saturating_duration_since(begun)
-}
-
-/// Lets time pass that only a server's clock tells.
-pub(crate) fn pass(span: Duration) {
-    let begun = now();
-    while let Some(left) = span.checked_sub(since(begun)).filter(|left| !left.is_zero()) {
-        std::thread::park_timeout(left);
-    }
-}
-
-/// Waits until something is so.
-pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = now();
-    while !is_so() {
-        assert!(since(begun) < Duration::from_secs(20), "in vain: {what}");
-        std::thread::park_timeout(Duration::from_millis(5));
-    }
-}
-
 pub(crate) struct Memcached {
-    child: Child,
+    process: Process,
     port: u16,
     options: Vec<String>,
 }
 
 impl Memcached {
     pub(crate) fn start() -> Self {
-        Self::with(&[])
+        Self::start_with(&[])
     }
 
     /// With options of its command line.
-    pub(crate) fn with(options: &[&str]) -> Self {
+    pub(crate) fn start_with(options: &[&str]) -> Self {
         let options: Vec<String> = options.iter().map(|option| (*option).to_owned()).collect();
         // Somebody may take the port before the server does.
         for _ in 0..20 {
-            let free = TcpListener::bind("127.0.0.1:0").expect("there is a free port");
-            let port = free.local_addr().expect("it has an address").port();
-            drop(free);
-            if let Some(child) = spawn(port, &options) {
-                return Self { child, port, options };
+            let port = free_port();
+            if let Some(process) = launch(port, &options) {
+                return Self { process, port, options };
             }
         }
-        panic!("memcached does not start: see what `memcached -l 127.0.0.1 -p 11299 -u nobody -vv` says");
+        panic!("memcached does not start with {options:?}: see what it says with -vv");
     }
 
     pub(crate) fn address(&self) -> String {
         format!("127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn url(&self) -> String {
-        format!("memcached://{}", self.address())
-    }
-
-    /// It no longer answers, and keeps its connections.
+    /// Stops it, as a machine that hangs. It still accepts connections.
     pub(crate) fn pause(&self) {
-        self.signal("-STOP");
+        self.process.signal("STOP");
     }
 
     pub(crate) fn resume(&self) {
-        self.signal("-CONT");
-    }
-
-    fn signal(&self, signal: &str) {
-        let done = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
-        assert!(done.expect("there is a command kill").success());
+        self.process.signal("CONT");
     }
 
     pub(crate) fn kill(&mut self) {
-        self.child.kill().expect("it runs");
-        self.child.wait().expect("it was this process's");
+        self.process.kill();
     }
 
-    /// Starts it again where it was, with nothing in it.
+    /// At the same port again, with nothing in it.
     pub(crate) fn restart(&mut self) {
-        let mut child = None;
-        wait_until("memcached starts again", || {
-            child = spawn(self.port, &self.options);
-            child.is_some()
+        self.kill();
+        until("memcached starts again", || match launch(self.port, &self.options) {
+            Some(process) => {
+                self.process = process;
+                true
+            }
+            None => false,
         });
-        self.child = child.expect("it has started");
     }
 
     /// One line, and the first line of the reply.
-    pub(crate) fn say(&self, line: &str) -> String {
-        say(self.port, line).expect("memcached answers")
+    pub(crate) fn ask(&self, line: &str) -> String {
+        first_line(self.port, line).expect("memcached answers")
     }
 
     /// One of its statistics.
     pub(crate) fn statistic(&self, name: &str) -> u64 {
-        let lines = ask(self.port, "stats").expect("memcached answers").lines().map_while(Result::ok);
+        let lines = send(self.port, "stats").expect("memcached answers").lines().map_while(Result::ok);
         let begin = format!("STAT {name} ");
         let of_name = |line: String| line.strip_prefix(&begin).and_then(|value| value.parse().ok());
         lines.take_while(|line| line != "END").find_map(of_name).expect("there is such a statistic")
@@ -110,48 +74,35 @@ impl Memcached {
 
     /// What a key has, if it is text in one line.
     pub(crate) fn value(&self, key: &str) -> Option<String> {
-        let lines = ask(self.port, &format!("get {key}")).expect("memcached answers").lines();
+        let lines = send(self.port, &format!("get {key}")).expect("memcached answers").lines();
         lines.map_while(Result::ok).take_while(|line| line != "END").nth(1)
     }
 }
 
-impl Drop for Memcached {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn ask(port: u16, line: &str) -> Option<BufReader<TcpStream>> {
+fn send(port: u16, line: &str) -> Option<BufReader<TcpStream>> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     write!(stream, "{line}\r\n").ok()?;
     Some(BufReader::new(stream))
 }
 
-fn say(port: u16, line: &str) -> Option<String> {
+fn first_line(port: u16, line: &str) -> Option<String> {
     let mut reply = String::new();
-    ask(port, line)?.read_line(&mut reply).ok()?;
+    send(port, line)?.read_line(&mut reply).ok()?;
     Some(reply.trim_end().to_owned()).filter(|reply| !reply.is_empty())
 }
 
 /// One that answers.
-fn spawn(port: u16, options: &[String]) -> Option<Child> {
-    let mut child = Command::new("memcached")
-        .args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-u", "nobody"])
-        .args(options)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("memcached is installed: apt-get install --no-install-recommends memcached");
-    let begun = now();
-    while child.try_wait().is_ok_and(|status| status.is_none()) && since(begun) < Duration::from_secs(10) {
-        if say(port, "version").is_some_and(|reply| reply.starts_with("VERSION")) {
-            return Some(child);
+fn launch(port: u16, options: &[String]) -> Option<Process> {
+    let mut command = Command::new("memcached");
+    command.args(["-l", "127.0.0.1", "-p", &port.to_string(), "-U", "0", "-u", "nobody"]).args(options);
+    let mut process = Process::start("memcached", &mut command);
+    while !process.has_ended() {
+        if first_line(port, "version").is_some_and(|reply| reply.starts_with("VERSION")) {
+            // Not another's, which has kept this one from the port.
+            return (!process.has_ended()).then_some(process);
         }
-        std::thread::park_timeout(Duration::from_millis(5));
+        pass(Duration::from_millis(5));
     }
-    let _ = child.kill();
-    let _ = child.wait();
     None
 }

@@ -2,6 +2,8 @@
 //! test ends, by a panic too.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub(crate) mod memcached;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
