@@ -5,6 +5,7 @@
 #     scripts/python.sh golden --check   records again and compares; and lets the packages read tests/golden/ours.json
 #     scripts/python.sh oracle           records what they do, call by call, in tests/golden/oracle.jsonl
 #     scripts/python.sh oracle --check   records again and compares
+#     scripts/python.sh shared …         shares a region with the processes of tests/python_shared.rs
 #
 # Needs Python 3 with venv, and for the first run the network. The packages, in pinned versions, go into a virtual
 # environment in the target folder; without arguments that is all.
@@ -16,6 +17,10 @@ packages=(
     'cachetory==3.5.1'
     'ormsgpack==1.13.1'
     'zstd==1.5.7.2'
+    'redis==8.1.0'
+    'pymemcache==4.0.0'
+    'python-memcached==1.62'
+    'pylibmc==1.6.3'
 )
 home=${CARGO_TARGET_DIR:-$PWD/target}/python
 if [ "$(cat "$home/installed" 2>/dev/null)" != "${packages[*]}" ]; then
