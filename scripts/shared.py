@@ -2,6 +2,7 @@
 
     scripts/python.sh shared BACKEND URL LEASE LOG      BACKEND: dogpile.cache.redis, dogpile.cache.pymemcache, …
     scripts/python.sh shared cachetory URL              values of cachetory's, without a lock
+    scripts/python.sh shared run                        ["run", CODE]: Python, as the chapter on sharing has it
 
 Each line of its input is a command in JSON, each line of its output the answer:
 
@@ -91,7 +92,18 @@ class Cachetory:
         self.cache.delete(key)
 
 
-peer = Cachetory(*sys.argv[2:]) if sys.argv[1] == "cachetory" else Shared(*sys.argv[1:])
+class Run:
+    def run(self, code):
+        exec(code, {})
+
+
+match sys.argv[1:]:
+    case ["run"]:
+        peer = Run()
+    case ["cachetory", url]:
+        peer = Cachetory(url)
+    case arguments:
+        peer = Shared(*arguments)
 answer("ready")
 for line in sys.stdin:
     command, *arguments = json.loads(line)

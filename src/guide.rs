@@ -55,3 +55,7 @@ pub mod shared_stores {}
 #[doc = include_str!("../docs/distributed-lock.md")]
 #[cfg(feature = "region")]
 pub mod distributed_lock {}
+
+#[doc = include_str!("../docs/sharing-with-python.md")]
+#[cfg(all(feature = "redis", feature = "memcached"))]
+pub mod sharing_with_python {}

@@ -313,6 +313,68 @@ fn a_killed_holder_blocks_for_its_lease_on_redis() {
     killed(&Store::Redis(Redis::start()), Duration::from_millis(200));
 }
 
+/// What Python writes while we make a value stays: in all cases but a delete of nothing, which leaves no trace.
+fn python_wins(store: &Store) {
+    let (backend, url) = (store.backend(), store.url());
+    let ours = region(backend, &url, CoarseClock);
+    let old = region(backend, &url, AnHourAgo);
+    let mut python = Peer::python(&[backend, &url, "30", "/dev/null"]);
+    for (key, is_there, command, stays) in [
+        ("cold-set", false, json!(["set", "cold-set", 7]), json!(7)),
+        ("old-set", true, json!(["set", "old-set", 7]), json!(7)),
+        ("old-delete", true, json!(["delete", "old-delete"]), json!(null)),
+    ] {
+        if is_there {
+            old.set(key, json!(1)).unwrap();
+        }
+        let made = ours.get_or_create(key, || {
+            python.ask(&command);
+            json!(2)
+        });
+        assert_eq!(*made.unwrap(), json!(2), "it is the caller's all the same");
+        let found = python.ask(&json!(["get", key]));
+        let found = found.get(0).cloned().unwrap_or(json!(null));
+        assert_eq!(found, stays, "{backend}: {key}");
+    }
+    assert_eq!(ours.stats().refused_late_writes, 3);
+}
+
+#[test]
+fn what_python_writes_meanwhile_stays_on_memcached() {
+    python_wins(&Store::Memcached(Memcached::start()));
+}
+
+#[test]
+fn what_python_writes_meanwhile_stays_on_redis() {
+    python_wins(&Store::Redis(Redis::start()));
+}
+
+/// The chapter's two halves, one after the other: Python writes, and we read.
+#[test]
+fn the_chapter_does_what_it_says() {
+    let chapter = include_str!("../docs/sharing-with-python.md");
+    let (memcached, redis) = (Memcached::start(), Redis::start());
+    let blocks: Vec<&str> =
+        chapter.split("```python\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2, "one for each kind of server");
+    for block in blocks {
+        let code = block
+            .replace("cache.example:11211", &memcached.address())
+            .replace("redis://cache.example:6379", &redis.url());
+        assert!(!code.contains("example"), "{code}");
+        let mut python = Peer::python(&["run"]);
+        assert_eq!(python.ask(&json!(["run", code])), json!(null));
+    }
+    for (backend, url) in [
+        ("dogpile.cache.pymemcache", memcached.address()),
+        ("dogpile.cache.redis", format!("{}/0", redis.url())),
+    ] {
+        let ours = region(backend, &url, CoarseClock);
+        let user = ours.get_or_create("user:7", || -> Value { panic!("Python has made it") });
+        assert_eq!(*user.unwrap(), json!({"name": "Ada"}), "{backend}");
+    }
+}
+
 /// Each side reads what the other has written, and when; by itself and in batches.
 fn both_ways(backend: &str, pythons: &str, url: &str) {
     let log = "/dev/null";
