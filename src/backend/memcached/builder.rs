@@ -51,7 +51,7 @@ impl MemcachedBackendBuilder {
             lease: Duration::from_secs(30),
             locks: true,
             ttl: None,
-            max_connections: 64,
+            max_connections: 32,
             clock: Arc::new(CoarseClock),
             codec: None,
         }
@@ -90,13 +90,13 @@ impl MemcachedBackendBuilder {
         self
     }
 
-    /// The longest time that an entry stays, whatever the region says. Default: what the region says.
-    pub fn ttl(mut self, ttl: Duration) -> Self {
-        self.ttl = Some(ttl);
+    /// The time to live of entries to which their region gives none. Default: none.
+    pub fn ttl(mut self, ttl: Option<Duration>) -> Self {
+        self.ttl = ttl;
         self
     }
 
-    /// How many connections there are to each server at the most. Default: 64. They are opened when they are needed, and stay
+    /// How many connections there are to each server at the most. Default: 32. They are opened when they are needed, and stay
     /// for 90 s after that.
     pub fn max_connections(mut self, most: usize) -> Self {
         self.max_connections = most;
@@ -210,7 +210,7 @@ fn settings(arguments: &mut Arguments) -> Result<MemcachedBackendBuilder, Error>
         builder = builder.lock(lock);
     }
     if let Some(ttl) = arguments.take_duration("ttl")? {
-        builder = builder.ttl(ttl);
+        builder = builder.ttl(Some(ttl));
     }
     if let Some(most) = arguments.take_u64("max_connections")? {
         builder = builder.max_connections(usize::try_from(most).unwrap_or(usize::MAX));
@@ -268,7 +268,7 @@ fn from_dogpiles_arguments(arguments: &mut Arguments) -> Result<Store, Error> {
         builder = builder.lease(lease);
     }
     if let Some(ttl) = arguments.take_duration("memcached_expire_time")?.filter(|ttl| !ttl.is_zero()) {
-        builder = builder.ttl(ttl);
+        builder = builder.ttl(Some(ttl));
     }
     if let Some(timeout) = arguments.take_duration("socket_timeout")? {
         builder = builder.timeout(timeout);

@@ -54,7 +54,7 @@ struct Core {
     lease: Duration,
     /// Whether it gives locks.
     locks: bool,
-    /// The longest time to live.
+    /// Of entries that come without one.
     ttl: Option<Duration>,
     clock: Arc<dyn Clock>,
     codec: Option<Codec>,
@@ -105,11 +105,7 @@ impl Core {
 
     /// A time to live as the protocol has it. `None`: gone at once.
     fn ttl(&self, ttl: Option<Duration>) -> Option<u32> {
-        let ttl = match (ttl, self.ttl) {
-            (Some(ttl), Some(most)) => Some(ttl.min(most)),
-            (ttl, most) => ttl.or(most),
-        };
-        match ttl {
+        match ttl.or(self.ttl) {
             None => Some(0),
             Some(Duration::ZERO) => None,
             // The second that runs counts as a whole one.
@@ -195,8 +191,8 @@ fn bytes<'a>(value: &'a Stored, operation: &str) -> Result<&'a [u8], Error> {
 /// | `connect_timeout` | 1 s | how long a connection is waited for, or a free one of the pool |
 /// | `lease` | 30 s | after so long without its holder a lock ends; at least 2 s; dogpile.cache's `lock_timeout` |
 /// | `lock` | true | whether creations take the store's lock; dogpile.cache's `distributed_lock` |
-/// | `ttl` | none | the longest time that an entry stays, whatever the region says; dogpile.cache's `memcached_expire_time` |
-/// | `max_connections` | 64 | to each server |
+/// | `ttl` | none | the time to live of entries to which their region gives none; dogpile.cache's `memcached_expire_time` |
+/// | `max_connections` | 32 | to each server |
 ///
 /// The names that dogpile.cache has (`dogpile.cache.memcached`, `pymemcache`, `pylibmc`, `bmemcached`) take its arguments
 /// and bring its envelope and JSON: such a region shares keys, values and locks with Python. The names of the servers
