@@ -113,6 +113,13 @@ schedules() {
         run -p dogpile-schedules --release --locked -- "$@"
 }
 
+# All that can happen to the lock of a shared store. Longer with DOGPILE_LONG=1.
+leases() {
+    RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
+        cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
+        run -p dogpile-schedules --release --locked --bin leases
+}
+
 # The tests of what is borrowed, freed and shared, on the second backend of reclamation.
 second_backend() {
     RUSTFLAGS="--cfg dogpile_epoch" CARGO_TARGET_DIR="$target/epoch" \
@@ -171,6 +178,7 @@ stage "models and mutants" models
 stage "weakened orderings" weakened
 stage "schedules and histories" schedules short
 stage "bugs planted in schedules" schedules planted
+stage "the lock of shared stores, all that can happen" leases
 stage "single flight beside the peers" single_flight
 stage "soak, 20 s" soak
 if have_python; then
