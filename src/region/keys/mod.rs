@@ -100,7 +100,7 @@ impl<'a> Arg<'a> {
     /// ```
     ///
     /// # Errors
-    /// Of the kind [`Key`](ErrorKind::Key), if it is no text, number, truth or nothing: what Python writes of others is its
+    /// Of the kind [`Key`](crate::ErrorKind::Key), if it is no text, number, truth or nothing: what Python writes of others is its
     /// own business.
     pub fn python_str(&self) -> Result<String, Error> {
         let mut out = String::new();
@@ -167,7 +167,7 @@ pub trait KeyGenerator: Send + Sync {
     /// The key of a call.
     ///
     /// # Errors
-    /// Of the kind [`Key`](ErrorKind::Key), if an argument can't be part of one.
+    /// Of the kind [`Key`](crate::ErrorKind::Key), if an argument can't be part of one.
     fn key(&self, call: &Call<'_>) -> Result<String, Error>;
 
     /// The keys of a call of a function of many keys: each argument is one. By default each has the key that it would have

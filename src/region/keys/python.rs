@@ -75,7 +75,7 @@ fn displays(texts: &[String]) -> Vec<&dyn fmt::Display> {
 /// dogpile.cache's key of a call: its `function_key_generator`. `args` are without `self` and `cls`.
 ///
 /// They are written as `Display` has them, which for some differs from Python's `str` (`true`, `1`, for `True`, `1.0`):
-/// [`Arg::python_str`] helps.
+/// [`Arg::python_str`](super::Arg::python_str) helps.
 ///
 /// ```
 /// use dogpile::region::dogpile_key;

@@ -10,7 +10,7 @@ use std::fmt::{self, Write as _};
 /// The unambiguous key of a call.
 ///
 /// `args` is a tuple of the arguments; a value that is no tuple is the only one. The module's other generators are
-/// [`KeyGenerator`]s.
+/// [`KeyGenerator`](super::KeyGenerator)s.
 ///
 /// ```
 /// use dogpile::region::key_of;
