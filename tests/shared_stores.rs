@@ -158,9 +158,14 @@ fn a_stopped_server_without_tiers() {
 fn shared_invalidations_over_each_store() {
     let _watch = watch();
     let (server, folder) = (Redis::start(), Folder::new());
-    let memcached = memcached_server::Memcached::start();
+    let memcached = servers::memcached::Memcached::start();
     let file = format!("file://{}", folder.path().display());
-    for url in [server.url(), format!("tiered+{}", server.url()), memcached.url(), file] {
+    for url in [
+        server.url(),
+        format!("tiered+{}", server.url()),
+        format!("memcached://{}", memcached.address()),
+        file,
+    ] {
         let between = if url.contains('?') { '&' } else { '?' };
         let process = || {
             Region::from_url(&format!("{url}{between}prefix=n:&fresh=1h&shared_invalidation=pages")).unwrap()
@@ -200,9 +205,6 @@ fn an_invalidation_during_a_creation_elsewhere() {
         until("both have looked", || get(&one, &key).is_none());
     }
 }
-
-#[path = "servers/memcached.rs"]
-mod memcached_server;
 
 /// What a store in the region's place would be asked for by name: a look that the backends here are what they say.
 #[test]

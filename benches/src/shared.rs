@@ -5,8 +5,6 @@
 
 #![deny(unsafe_code)]
 
-#[path = "../../tests/servers/memcached.rs"]
-mod memcached;
 #[path = "../../tests/servers/mod.rs"]
 mod servers;
 
@@ -86,7 +84,7 @@ fn main() -> ExitCode {
         }
     };
     let server = servers::Redis::start();
-    let memcached = memcached::Memcached::start();
+    let memcached = servers::memcached::Memcached::start();
     let folder = servers::Folder::new();
     let url = server.url();
     let value: Value = "v".repeat(LENGTH);
@@ -219,7 +217,7 @@ fn main() -> ExitCode {
     let serialized = region("memory+serialized://");
     let tiered = region(&format!("tiered+{url}"));
     let files = region(&format!("file://{}", folder.path().display()));
-    let lookups = region(&memcached.url());
+    let lookups = region(&format!("memcached://{}", memcached.address()));
     for region in [&memory, &serialized, &tiered, &files, &lookups] {
         region.set("hit", value.clone()).unwrap();
     }
