@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Everything that must be green. Installs what it needs where it can, and ends with what did not run and why.
 #
-# Needs Rust (stable and nightly, by rustup), a C compiler and git. Uses apt for redis-server, memcached, valgrind, binutils,
+# Needs Rust (stable and nightly, by rustup), a C compiler and git. Uses apt for redis, memcached, openssl, valgrind, binutils,
 # g++ and Python, pip for the packages that we are compared with, and cargo for cargo-fuzz. With CI=true a stage that could
 # not run is a failure.
 set -uo pipefail
@@ -82,6 +82,27 @@ each_feature() {
         cargo check -p dogpile --locked --no-default-features --features "$feature" || return
     done
     cargo check -p dogpile --locked --all-features
+}
+
+# Those that start servers and other processes, and mostly wait: many at a time.
+of_stores="file_processes memcached memcached_conformance python_shared redis redis_faults redis_tls shared_stores"
+
+tests() {
+    local source name targets=()
+    for source in tests/*.rs macros/tests/*.rs cli/tests/*.rs; do
+        name=$(basename "$source" .rs)
+        [[ ! -e $source || " $of_stores " == *" $name "* ]] || targets+=(--test "$name")
+    done
+    cargo test --locked --all-features --lib --bins "${targets[@]}" || return
+    cargo test --locked --all-features --doc
+}
+
+tests_of_stores() {
+    local name targets=()
+    for name in $of_stores; do
+        targets+=(--test "$name")
+    done
+    RUST_TEST_THREADS=8 cargo test --locked --all-features "${targets[@]}"
 }
 
 docs() {
@@ -166,11 +187,17 @@ stage "each feature" each_feature
 stage "weight of the core" scripts/weight.sh
 stage "a crate of a user's" scripts/scratch.sh
 stage "a backend of a user's" scripts/own-backend.sh
-if have_command redis-server redis-server && have_command memcached memcached; then
-    stage "tests" cargo test --locked --all-features
+stage "tests" tests
+if ! have_command redis-server redis-server || ! have_command redis-sentinel redis-sentinel; then
+    skip "tests of shared stores" "Redis is needed: apt-get install redis-server redis-sentinel"
+elif ! have_command memcached memcached; then
+    skip "tests of shared stores" "memcached is needed: apt-get install memcached"
+elif ! have_command openssl openssl; then
+    skip "tests of shared stores" "openssl is needed, for a certificate: apt-get install openssl"
+elif ! have_python; then
+    skip "tests of shared stores" "Python 3 with venv, and once the network, are needed: apt-get install python3 python3-venv"
 else
-    stage "tests" cargo test --locked --features dogpile/serde,dogpile/tokio,dogpile/macros,dogpile/conformance,dogpile/file
-    skip "tests of stores in Redis and memcached" "the servers are needed: apt-get install redis-server memcached"
+    stage "tests of shared stores" tests_of_stores
 fi
 stage "tests on the second backend" second_backend
 stage "examples" examples
