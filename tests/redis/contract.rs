@@ -4,6 +4,7 @@ use super::servers::{Cluster, Redis, Sentinel, pass};
 use dogpile::backend::conformance::{Conformance, Outcome};
 use dogpile::backend::{Backend, RedisBackend, RedisBackendBuilder};
 use dogpile::codec::Envelope;
+use std::thread;
 use std::time::Duration;
 
 fn checked(conformance: Conformance) {
@@ -22,41 +23,63 @@ fn checked(conformance: Conformance) {
     }
 }
 
-/// For threads and for tasks, with entries as hashes and as strings.
-fn keeps_the_contract(builder: &RedisBackendBuilder) {
-    for envelope in [Envelope::Own, Envelope::Dogpile] {
-        let builder = builder.clone().lease(Duration::from_millis(150)).timeout(Duration::from_secs(5));
-        let make = move || {
-            let backend = builder.clone().build().unwrap();
-            Backend::attach(&backend, envelope).unwrap();
-            backend
-        };
-        checked(Conformance::new(make.clone()));
-        checked(Conformance::for_tasks(make));
-    }
+/// For threads and for tasks, with entries as hashes and as strings: all at once, since they wait most of the time, and each on
+/// servers of its own.
+fn keeps_the_contract<S: Send>(start: impl Fn() -> (S, RedisBackendBuilder) + Sync) {
+    thread::scope(|scope| {
+        for envelope in [Envelope::Own, Envelope::Dogpile] {
+            for is_of_tasks in [false, true] {
+                let start = &start;
+                scope.spawn(move || {
+                    let (servers, builder) = start();
+                    let builder = builder.lease(Duration::from_millis(150)).timeout(Duration::from_secs(5));
+                    let make = move || {
+                        let backend = builder.clone().build().unwrap();
+                        Backend::attach(&backend, envelope).unwrap();
+                        backend
+                    };
+                    let conformance =
+                        if is_of_tasks { Conformance::for_tasks(make) } else { Conformance::new(make) };
+                    checked(conformance);
+                    drop(servers);
+                });
+            }
+        }
+    });
 }
 
 #[test]
 fn one_server() {
-    let server = Redis::start();
-    keeps_the_contract(&RedisBackend::builder("127.0.0.1", server.port()));
+    keeps_the_contract(|| {
+        let server = Redis::start();
+        let builder = RedisBackend::builder("127.0.0.1", server.port());
+        (server, builder)
+    });
 }
 
 #[test]
 fn one_server_by_its_socket_in_the_third_protocol() {
-    let server = Redis::start();
-    keeps_the_contract(&RedisBackend::over_socket(server.socket()).resp3(true).db(3));
+    keeps_the_contract(|| {
+        let server = Redis::start();
+        let builder = RedisBackend::over_socket(server.socket()).resp3(true).db(3);
+        (server, builder)
+    });
 }
 
 #[test]
 fn the_master_of_a_sentinel() {
-    let servers = Sentinel::start();
-    let sentinels = [(String::from("127.0.0.1"), servers.sentinel.port())];
-    keeps_the_contract(&RedisBackend::of_sentinels(sentinels, "mymaster"));
+    keeps_the_contract(|| {
+        let servers = Sentinel::start();
+        let sentinels = [(String::from("127.0.0.1"), servers.sentinel.port())];
+        (servers, RedisBackend::of_sentinels(sentinels, "mymaster"))
+    });
 }
 
 #[test]
 fn a_cluster() {
-    let cluster = Cluster::start();
-    keeps_the_contract(&RedisBackend::of_cluster(cluster.addresses()));
+    keeps_the_contract(|| {
+        let cluster = Cluster::start();
+        let builder = RedisBackend::of_cluster(cluster.addresses());
+        (cluster, builder)
+    });
 }

@@ -78,6 +78,7 @@ fn what_is_wrong_is_named() {
         ("redis://h?timeout=0", "`timeout`: it must be more than nothing"),
         ("redis://h?lease=1ms", "`lease`: it must be 30 ms at least"),
         ("redis://h?max_connections=0", "`max_connections`: it must be 1 at least"),
+        ("redis://h?ca=ca.pem", "`ca`: that is for TLS"),
         ("redis://h?speed=1", "`speed` is unknown: accepted are "),
         ("redis://h?redis_expiration_time=1", "`redis_expiration_time` is unknown"),
     ] {

@@ -5,10 +5,10 @@
 //! | `place` | where the servers are: one, sentinels, a cluster |
 //! | `link`, `threads`, `tasks` | asking, and the connections for it |
 //! | `script` | what the server does in one step, and the protocol of the locks |
-//! | `entries` | the operations on entries |
+//! | `entries`, `scan` | the operations on entries; on those that begin so |
 //! | `mutex`, `keeper`, `wakes` | the locks, their renewal, who waits for them |
 //! | `bus` | messages between processes |
-//! | `builder` | settings, and names |
+//! | `builder`, `names` | settings; by URL and by dogpile.cache's names |
 #![forbid(unsafe_code)]
 
 mod builder;
@@ -18,7 +18,9 @@ mod failed;
 mod keeper;
 mod link;
 mod mutex;
+mod names;
 mod place;
+mod scan;
 mod script;
 mod tasks;
 mod threads;
@@ -48,7 +50,7 @@ use std::time::Duration;
 
 /// The names of this backend.
 pub(super) fn register(schemes: Schemes) -> Schemes {
-    builder::register(schemes)
+    names::register(schemes)
 }
 
 /// A store in Redis 6 or later, or in Valkey: one server, by TCP, TLS or a unix socket; the master that sentinels name; or a
