@@ -20,7 +20,6 @@ packages=(
     'redis==8.1.0'
     'pymemcache==4.0.0'
     'python-memcached==1.62'
-    'pylibmc==1.6.3'
 )
 home=${CARGO_TARGET_DIR:-$PWD/target}/python
 if [ "$(cat "$home/installed" 2>/dev/null)" != "${packages[*]}" ]; then

@@ -198,6 +198,11 @@ elif ! have_python; then
     skip "tests of shared stores" "Python 3 with venv, and once the network, are needed: apt-get install python3 python3-venv"
 else
     stage "tests of shared stores" tests_of_stores
+if have_command redis-server redis-server && have_command memcached memcached && have_python; then
+    stage "tests" cargo test --locked --all-features
+else
+    stage "tests" cargo test --locked --features dogpile/serde,dogpile/tokio,dogpile/macros,dogpile/conformance,dogpile/file
+    skip "tests of stores in Redis and memcached" "servers and Python are needed: apt-get install redis-server memcached python3-venv, and once the network"
 fi
 stage "tests on the second backend" second_backend
 stage "examples" examples

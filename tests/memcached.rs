@@ -15,6 +15,7 @@ use servers::{Timer, pass, until};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -495,6 +496,165 @@ fn a_server_that_was_restarted_is_found_again() {
     assert!(begun.elapsed() < 2 * SECOND);
     assert_eq!(*region.get_or_create("key", || 4).unwrap(), 4, "it had lost everything");
     assert_eq!(*region.get_or_create("key", || 5).unwrap(), 4);
+}
+
+/// Answers each command with the same bytes, whatever it was, and hangs up after that, or waits.
+fn that_answers(junk: Vec<u8>, hangs_up: bool) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    // Ends with the test's process.
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().map_while(Result::ok) {
+            let junk = junk.clone();
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map_while(Result::ok);
+                while lines.next().is_some() {
+                    if stream.write_all(&junk).is_err() || hangs_up {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// Whatever a server says, it is an error or a value, soon: no panic, no memory that its bytes don't have.
+#[test]
+fn hostile_replies_are_errors() {
+    let mut all: Vec<Vec<u8>> = [
+        "",
+        "\r\n",
+        "\n",
+        "HD\r\n",
+        "EN\r\n",
+        "NF\r\n",
+        "EX\r\n",
+        "MN\r\n",
+        "VA\r\n",
+        "VA x\r\n",
+        "VA -1\r\n",
+        "VA 3\r\nabc\r\n",
+        "VA 3 c1 t-1 s3 f0\r\nab",
+        "VA 3 c1 t-1 s3 f0\r\nabcde\r\n",
+        "VA 99999999999999999999 c1\r\n",
+        "VA 9999999999 c1\r\n",
+        "VA 1000000000 c1 t-1 s3 f0\r\nabc",
+        "VA 3 c-1 t-1 s3 f0\r\nabc\r\n",
+        "VA 3 c99999999999999999999 t1 s3 f0\r\nabc\r\n",
+        "VA 3 c1 t99999999999999999999 s3 f0\r\nabc\r\n",
+        "VA 3 c1 t-1 s3 f99999999999\r\nabc\r\n",
+        "VA 0 c1 t30 s0 f0 W Z X\r\n\r\n",
+        "HD O0\r\nHD O0\r\n",
+        "EN O1\r\nEN O0\r\n",
+        "ERROR\r\n",
+        "CLIENT_ERROR bad\r\n",
+        "SERVER_ERROR out of memory storing object\r\n",
+        "SERVER_ERROR object too large for cache\r\n",
+        "VALUE key 0 3\r\nabc\r\nEND\r\n",
+        "HTTP/1.1 400 Bad Request\r\n\r\n",
+    ]
+    .map(|reply| reply.as_bytes().to_vec())
+    .into();
+    all.push(vec![b'V'; 1 << 20]);
+    let mut state = 7_u64;
+    for i in 0..60 {
+        let byte = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            if i % 2 == 0 { (state >> 33) as u8 } else { b"VA 012cts\r\nHDf-WZ"[(state >> 33) as usize % 17] }
+        };
+        all.push((0..i).map(byte).collect());
+    }
+    std::thread::scope(|scope| {
+        for junk in &all {
+            scope.spawn(move || {
+                for hangs_up in [false, true] {
+                    let address = that_answers(junk.clone(), hangs_up);
+                    let builder = MemcachedBackend::builder().server(address).timeout(SECOND / 10);
+                    let backend = builder.build().unwrap();
+                    let begun = Timer::start();
+                    let new = value("new");
+                    let shown = String::from_utf8_lossy(&junk[..junk.len().min(40)]).into_owned();
+                    // What makes sense is believed; the rest is an error.
+                    let _ = backend.get("key");
+                    let _ = backend.set(Put::new("key", &new));
+                    let _ = backend.delete("key");
+                    if let Ok(found) = backend.get_multi(&["a", "b", "c"]) {
+                        assert_eq!(found.len(), 3, "{shown}");
+                    }
+                    let _ = backend.set_unless(&[Put::new("key", &new)], &|_, _| false);
+                    let lock = backend.mutex("key").unwrap();
+                    if lock.acquire(Duration::ZERO).is_ok_and(|is_held| is_held) {
+                        let _ = write_if(&backend, "key", &lock.fence().unwrap());
+                        let _ = lock.release();
+                    }
+                    assert!(begun.elapsed() < 10 * SECOND, "{shown}: {:?}", begun.elapsed());
+                }
+            });
+        }
+    });
+}
+
+fn write_if(backend: &dyn Backend, key: &str, fence: &Fence) -> Result<Vec<bool>, dogpile::Error> {
+    let new = value("new");
+    backend.set_unless(&[Put::new(key, &new).fence(Some(fence))], &|_, _| false).unwrap()
+}
+
+/// Tasks of two regions, as of two processes: one creation. A task that is dropped while it makes a value gives its lock back.
+#[test]
+fn tasks_take_the_same_locks() {
+    let server = Memcached::start();
+    let open = || Region::builder().backend(over(&server, Envelope::Own)).policy(minute()).build().unwrap();
+    let regions = [open(), open()];
+    let made = AtomicUsize::new(0);
+    smol::block_on(async {
+        let all = (0..16).map(|i| {
+            let region = regions[i % 2].for_tasks().unwrap();
+            let made = &made;
+            async move {
+                let value = region.get_or_create("key", async {
+                    made.fetch_add(1, SeqCst);
+                    smol::Timer::after(SECOND / 20).await;
+                    7
+                });
+                assert_eq!(*value.await.unwrap(), 7);
+            }
+        });
+        futures_join(all.collect()).await;
+    });
+    assert_eq!(made.into_inner(), 1);
+
+    let region = regions[0].for_tasks().unwrap();
+    let (begun, begins) = std::sync::mpsc::channel();
+    smol::block_on(async {
+        let endless = region.get_or_create("dropped", async {
+            begun.send(()).unwrap();
+            std::future::pending::<i32>().await
+        });
+        let is_begun = async {
+            while begins.try_recv().is_err() {
+                smol::Timer::after(SECOND / 200).await;
+            }
+            None
+        };
+        let ended = smol::future::or(async { Some(endless.await) }, is_begun).await;
+        assert!(ended.is_none());
+    });
+    until("the lock is free again", || !regions[1].key_is_locked("dropped").unwrap());
+    assert_eq!(*regions[1].get_or_create("dropped", || 8).unwrap(), 8);
+}
+
+/// All of them, by turns.
+async fn futures_join(futures: Vec<impl Future<Output = ()>>) {
+    let executor = smol::LocalExecutor::new();
+    let tasks: Vec<_> = futures.into_iter().map(|future| executor.spawn(future)).collect();
+    executor
+        .run(async {
+            for task in tasks {
+                task.await;
+            }
+        })
+        .await;
 }
 
 fn refused(url: &str) -> String {

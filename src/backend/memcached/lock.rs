@@ -30,7 +30,8 @@
 //!   missing. Who dies leaves it for the rest of the lease; whoever comes next takes it over.
 //!
 //! A lost reply can only refuse a write that might have been let through. The server may evict both items: then two may
-//! make the value, and the one that was evicted does not write it.
+//! make the value, and the one that was evicted does not write it. A server that is started anew counts its numbers from 1
+//! again: who took a lock before that, and writes after it, is refused unless the key has by chance the very same number.
 //!
 //! # Cost
 //! Two exchanges for a creation of something that was missing: taking, and writing, which gives the lock back. One more
