@@ -432,11 +432,18 @@ impl Codec {
 
     /// The value of an entry that is said to be `key`'s.
     pub(crate) fn decode<T: Storable>(&self, key: &str, bytes: &[u8]) -> Result<(Meta, T), Undecodable> {
-        let Inner { payloads, steps, .. } = &*self.inner;
+        let payloads = &self.inner.payloads;
         let parts = envelope::open(self, key, bytes)?;
         if parts.fingerprint.is_some_and(|fingerprint| fingerprint != self.fingerprint::<T>()) {
             return Err(Undecodable::Schema);
         }
+        let payload = self.decompressed(&parts)?;
+        Ok((parts.meta, T::__read(payloads, &payload)?))
+    }
+
+    /// The format's bytes of an entry.
+    fn decompressed<'a>(&self, parts: &envelope::Parts<'a>) -> Result<Cow<'a, [u8]>, Undecodable> {
+        let Inner { payloads, steps, .. } = &*self.inner;
         let mut payload = Cow::Borrowed(parts.payload);
         let mut back = |step: Step| {
             payload = Cow::Owned(step.decompress(&payload, payloads.limits.max_decompressed)?);
@@ -455,7 +462,13 @@ impl Codec {
                 }
             }
         }
-        Ok((parts.meta, T::__read(payloads, &payload)?))
+        Ok(payload)
+    }
+
+    /// A value as its format has it, of whatever type.
+    pub(crate) fn decode_payload(&self, key: &str, bytes: &[u8]) -> Result<Vec<u8>, Undecodable> {
+        let parts = envelope::open(self, key, bytes)?;
+        Ok(self.decompressed(&parts)?.into_owned())
     }
 
     /// The same entry with other metadata. `None`: its envelope has no room for it, or can't be read.

@@ -341,6 +341,14 @@ impl AsyncRegion {
         self.slot.core()?.explain::<T>(Face::Tasks, key).await
     }
 
+    /// As [`Region::inspect`].
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn inspect(&self, key: &str) -> Result<super::Inspection, Error> {
+        self.slot.core()?.inspect(Face::Tasks, key).await
+    }
+
     /// As [`Region::get_or_create`].
     ///
     /// # Errors

@@ -48,6 +48,20 @@ pub enum KeyState {
     Absent,
 }
 
+impl KeyState {
+    pub(crate) fn of(found: &Found) -> Self {
+        match (found.age, found.why) {
+            (Age::Missing, Why::Absent) => KeyState::Absent,
+            (Age::Missing, Why::Invalidated) => KeyState::InvalidatedForGood,
+            (Age::Missing, Why::OtherType) => KeyState::OtherType,
+            (Age::Missing, Why::Undecodable(why)) => KeyState::Undecodable(why.text()),
+            (Age::Late(_), _) if found.is_soft => KeyState::Invalidated,
+            (Age::Late(since), _) => KeyState::Stale { since },
+            (Age::Fresh { left }, _) => KeyState::Fresh { left: left.map(|Left { left, .. }| left) },
+        }
+    }
+}
+
 impl Core {
     pub(crate) async fn explain<T: Storable>(
         &self,
@@ -62,15 +76,7 @@ impl Core {
             Some(Ok(item)) => self.judge(&key, item, None),
             Some(Err(why)) => Found::nothing(why),
         };
-        let state = match (found.age, found.why) {
-            (Age::Missing, Why::Absent) => KeyState::Absent,
-            (Age::Missing, Why::Invalidated) => KeyState::InvalidatedForGood,
-            (Age::Missing, Why::OtherType) => KeyState::OtherType,
-            (Age::Missing, Why::Undecodable(why)) => KeyState::Undecodable(why.text()),
-            (Age::Late(_), _) if found.is_soft => KeyState::Invalidated,
-            (Age::Late(since), _) => KeyState::Stale { since },
-            (Age::Fresh { left }, _) => KeyState::Fresh { left: left.map(|Left { left, .. }| left) },
-        };
+        let state = KeyState::of(&found);
         let now = self.clock.precise();
         let (mut leader, mut held_back) = (None, None);
         if let Some(key_state) = self.registry.find(&key) {

@@ -27,6 +27,7 @@ mod config;
 mod core;
 mod counts;
 mod explain;
+mod inspect;
 mod invalidation;
 mod item;
 mod keys;
@@ -47,6 +48,7 @@ pub use config::{ManglerConfig, RegionConfig};
 pub use core::OnBackendError;
 pub use counts::RegionStats;
 pub use explain::{KeyState, RegionExplanation};
+pub use inspect::{InspectedEntry, Inspection};
 pub use invalidation::{How, InvalidationStrategy, LocalInvalidation, Scope};
 pub use item::CachedItem;
 pub use keys::{
@@ -531,6 +533,29 @@ impl Region {
     /// If the backend can't be asked.
     pub fn explain<T: Storable>(&self, key: &str) -> Result<RegionExplanation, Error> {
         at_once(self.slot.core()?.explain::<T>(Face::Threads, key))
+    }
+
+    /// Tells what the store has for a key, whatever its type, and who holds its lock. For people and tools.
+    ///
+    /// ```
+    /// use dogpile::Region;
+    /// use dogpile::backend::MemoryBackend;
+    /// use dogpile::codec::Codec;
+    ///
+    /// let store = MemoryBackend::builder().serialized(true).build()?;
+    /// let region = Region::builder().backend(store).codec(Codec::json()).build()?;
+    /// region.tagged(["prime"]).get_or_create("seven", || 7)?;
+    /// let told = region.inspect("seven")?;
+    /// let entry = told.entry.unwrap();
+    /// assert_eq!((entry.tags, told.is_locked), (vec![String::from("prime")], false));
+    /// assert_eq!(told.state.to_string(), "fresh");
+    /// # Ok::<(), dogpile::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// If the backend can't be asked.
+    pub fn inspect(&self, key: &str) -> Result<Inspection, Error> {
+        at_once(self.slot.core()?.inspect(Face::Threads, key))
     }
 
     /// The value of a key; if it is missing or out of date, made by `creator`.
