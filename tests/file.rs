@@ -427,10 +427,14 @@ fn by_url_and_by_map() {
         ("file://host/path", "`path`: there is a host in the URL: write three slashes"),
         ("file://PATH?path=other", "`path`: the path is given twice"),
         ("file://PATH?corrupt=often", "`corrupt`: expected miss or error"),
-        ("file://PATH?max_entries=3", "`max_entries` is unknown: accepted are path, sync, timeout, corrupt"),
+        (
+            "file://PATH?max_entries=3",
+            "`max_entries` is unknown: accepted are path, create, sync, timeout, corrupt",
+        ),
         ("dbm://PATH?rw_lockfile=x", "`rw_lockfile`: there is no lock around the whole file"),
         ("dbm://PATH?dogpile_lockfile=False", "`dogpile_lockfile`: each key has a lock file of its own"),
         ("file:///dev/null/cache", "the folder can't be made"),
+        ("file://PATH/more?create=false", "there is no such folder, and none is to be made"),
     ] {
         let url = url.replace("PATH", &path.display().to_string()).replace(' ', "%20");
         let error = Schemes::new().open(Arguments::from_url(&url).unwrap()).unwrap_err();
@@ -463,4 +467,36 @@ fn a_region_does_not_undo_what_another_has_done() {
         .map(|i| **i)
         .sum();
     assert_eq!((sum, other.len().unwrap(), folder.files("lock")), (3, Some(3), 0));
+}
+
+#[test]
+fn inspect_tells_of_any_type_by_threads_and_by_tasks() {
+    let folder = Folder::new();
+    let open =
+        || Region::builder().backend(FileBackend::open(folder.path()).unwrap()).prefix("p:").build().unwrap();
+    let (region, other) = (open(), open());
+    let tasks = region.for_tasks().unwrap();
+    let nothing = region.inspect("key").unwrap();
+    assert_eq!((nothing.key.as_str(), nothing.backend, nothing.entry), ("p:key", "file", None));
+    assert!(!nothing.is_locked && nothing.lock.is_none());
+    let made = other.tagged(["tag"]).get_or_create("key", || {
+        let held = region.inspect("key").unwrap();
+        assert!(held.is_locked);
+        assert_eq!(held.lock.unwrap().holder, Some(format!("process {}", std::process::id())));
+        String::from("secret")
+    });
+    made.unwrap();
+    let told = region.inspect("key").unwrap();
+    let entry = told.entry.clone().unwrap();
+    assert_eq!((entry.tags, told.is_locked, told.lock.clone()), (vec![String::from("tag")], false, None));
+    assert!(entry.age.is_some_and(|age| age < Duration::from_secs(60)) && entry.cost.is_some());
+    assert!(!format!("{told:?}").contains("secret") && !format!("{told:?}").contains("tag"));
+    let by_task = pollster::block_on(tasks.inspect("key")).unwrap();
+    assert_eq!((by_task.key, by_task.state), (told.key, told.state));
+    assert_eq!(by_task.entry.unwrap().payload().map(<[u8]>::len), Some(7), "a length, and six letters");
+    // What is no entry of ours.
+    FileBackend::open(folder.path()).unwrap().set(Put::new("p:key", &stored("rubbish"))).unwrap();
+    let told = region.inspect("key").unwrap();
+    assert!(told.state.to_string().contains("can't be decoded"), "{}", told.state);
+    assert_eq!((told.entry.as_ref().unwrap().payload(), told.entry.as_ref().unwrap().bytes), (None, Some(7)));
 }

@@ -68,7 +68,7 @@ type Factory = Arc<dyn Fn(&mut Arguments) -> Result<Store, Error> + Send + Sync>
 /// | `memory+serialized`, `memory_pickle`, `dogpile.cache.memory_pickle` | the same, with bytes | the same |
 /// | `null`, `dummy`, `dogpile.cache.null` | [`NullBackend`] | none |
 /// | `tiered+` before another's name | [`TieredBackend`] over that | `near_entries`, `near_ttl`, `unheard_ttl`, `near_topic`, and the other's |
-/// | `file` (`file:///path`) | `FileBackend`, with the feature `file` | `path`, if it is not in a URL, `sync`, `corrupt` (`miss`, `error`), `timeout` |
+/// | `file` (`file:///path`) | `FileBackend`, with the feature `file` | `path`, if it is not in a URL, `create`, `sync`, `corrupt` (`miss`, `error`), `timeout` |
 /// | `memcached`; with dogpile.cache's envelope and JSON `pymemcache`, `pylibmc`, `bmemcached`, `dogpile.cache.memcached` and so on | `MemcachedBackend`, with the feature `memcached` | see there |
 /// | `dbm`, `dogpile.cache.dbm` | the same | `filename` for the path, and the same |
 /// | `redis`, `rediss`, `redis+unix`, `redis+sentinel`, `redis+cluster`, `valkey`…, `dogpile.cache.redis`… | `RedisBackend` (feature `redis`) | see there |

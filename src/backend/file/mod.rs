@@ -96,6 +96,7 @@ struct Inner {
 #[must_use = "a builder does nothing until `build` is called"]
 pub struct FileBackendBuilder {
     path: PathBuf,
+    create: bool,
     sync: bool,
     on_damage: OnDamage,
     timeout: Duration,
@@ -106,6 +107,7 @@ impl fmt::Debug for FileBackendBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("FileBackendBuilder")
             .field("path", &self.path)
+            .field("create", &self.create)
             .field("sync", &self.sync)
             .field("on_damage", &self.on_damage)
             .field("timeout", &self.timeout)
@@ -114,6 +116,12 @@ impl fmt::Debug for FileBackendBuilder {
 }
 
 impl FileBackendBuilder {
+    /// Whether the folder is made, if it is missing. Default: yes. If not, that is an error.
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
     /// Whether each write waits until the disk has it, so that it outlasts a power cut. Default: no.
     pub fn sync(mut self, sync: bool) -> Self {
         self.sync = sync;
@@ -142,8 +150,13 @@ impl FileBackendBuilder {
     /// The backend. Makes the folder if it is missing, and removes what dead writers and holders of locks have left.
     ///
     /// # Errors
-    /// If the folder is missing and can't be made. One that may only be read is no error: reads work then.
+    /// If the folder is missing, and can't be made or is not to be. One that may only be read is no error: reads work then.
     pub fn build(self) -> Result<FileBackend, Error> {
+        if !self.create && !self.path.is_dir() {
+            return Err(Error::new(ErrorKind::Unavailable, "file open").detail(
+                "there is no such folder, and none is to be made: look at its path, or set create=true",
+            ));
+        }
         let folder = Folder::open(self.path, self.clock, self.timeout, self.sync).map_err(|error| {
             Error::new(ErrorKind::Unavailable, "file open")
                 .detail("the folder can't be made: give the path of a folder that may be written")
@@ -170,6 +183,7 @@ impl FileBackend {
     pub fn builder(path: impl Into<PathBuf>) -> FileBackendBuilder {
         FileBackendBuilder {
             path: path.into(),
+            create: true,
             sync: false,
             on_damage: OnDamage::Miss,
             timeout: Duration::from_secs(1),

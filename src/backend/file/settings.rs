@@ -46,6 +46,9 @@ fn open(arguments: &mut Arguments) -> Result<Store, Error> {
         }
     }
     let mut builder = FileBackend::builder(path);
+    if let Some(create) = arguments.take_bool("create")? {
+        builder = builder.create(create);
+    }
     if let Some(sync) = arguments.take_bool("sync")? {
         builder = builder.sync(sync);
     }
