@@ -1,5 +1,5 @@
-//! The command `dogpile`: replays request traces through the cache of the library `dogpile`, and lets callers stampede
-//! to a simulated origin behind it.
+//! The command `dogpile`: replays request traces through the cache of the library `dogpile`, lets callers stampede to a
+//! simulated origin behind it, and looks into stores that processes share.
 //!
 //! Failures end with one line on standard error, which names the file, the position in it and the remedy, and with
 //! exit code 2.
@@ -21,6 +21,7 @@ mod run;
 #[cfg(test)]
 mod samples;
 mod stampede;
+mod stores;
 mod table;
 mod trace;
 
@@ -33,13 +34,16 @@ use clap::Parser;
 
 use crate::error::Error;
 
-/// Measures the cache `dogpile`, on recorded requests and on simulated ones.
+/// Measures the cache `dogpile`, on recorded requests and on simulated ones, and looks into the stores of its regions.
 #[derive(Debug, Parser)]
 #[command(name = "dogpile", version)]
 enum Command {
     Replay(replay::Options),
     Pack(pack::Options),
     Stampede(stampede::Options),
+    Inspect(stores::InspectOptions),
+    Locks(stores::LocksOptions),
+    Invalidate(stores::InvalidateOptions),
 }
 
 fn main() -> ExitCode {
@@ -49,6 +53,9 @@ fn main() -> ExitCode {
         Command::Replay(options) => replay::replay(options, &mut out),
         Command::Pack(options) => pack::pack(options, &mut out),
         Command::Stampede(options) => stampede::stampede(options, &mut out),
+        Command::Inspect(options) => stores::inspect(options, &mut out),
+        Command::Locks(options) => stores::locks(options, &mut out),
+        Command::Invalidate(options) => stores::invalidate(options, &mut out),
     };
     let flushed = out.flush().map_err(Error::output);
     match result.and(flushed) {
