@@ -39,8 +39,8 @@
 //! | functions that remember what they returned | `#[cached]` (feature `macros`) |
 //! | stale values while new ones are made, limits to waiting, early refresh, remembered errors | [`Policy`] |
 //! | the dogpile lock without the cache | [`gate::Gate`] |
-//! | functions whose results are remembered | `#[cached]` (feature `macros`) |
 //! | text keys over a choice of stores, tags, invalidation, settings by URL: dogpile.cache | `Region`, `AsyncRegion` (feature `region`) |
+//! | the same for several processes, over Redis, memcached, a folder; memory in front | `backend::RedisBackend`, `MemcachedBackend`, `FileBackend`, `TieredBackend` (features `redis`, `memcached`, `file`) |
 //! | entries that expire | [`time_to_live`](CacheBuilder::time_to_live), [`time_to_idle`](CacheBuilder::time_to_idle), [`expire_after`](CacheBuilder::expire_after), [`InsertOptions::ttl`], [`Cache::expire_in`] |
 //! | to know what left and why | [`CacheBuilder::listener`] |
 //! | a warm restart | `Cache::snapshot`, `Cache::restore` (feature `serde`) |
@@ -68,7 +68,8 @@
 //! # Coming from another cache
 //!
 //! [`guide::from_moka`], [`guide::from_quick_cache`], [`guide::from_cached`]. With the feature `region`, from Python:
-//! `guide::from_dogpile_cache`, `guide::from_cachetory`, and `guide::oracle_table`, which compares them call by call.
+//! `guide::from_dogpile_cache`, `guide::from_cachetory`, and `guide::oracle_table`, which compares them call by call. Stores that
+//! processes share are in `guide::shared_stores`, `guide::distributed_lock` and `guide::sharing_with_python`.
 //!
 //! # Examples
 //!
@@ -86,6 +87,7 @@
 //! | `own_codec`, `copying_codec` | a format of one's own; hits that are copies |
 //! | `proxy` | what stands between a region and its backend |
 //! | `fragments` | parts of pages, cached from within templates |
+//! | `tiered` | memory before a store that processes share: files, or the server that is its argument |
 //!
 //! # Errors
 //!
@@ -100,8 +102,10 @@
 //! | `serde` | `Cache::snapshot`, `Cache::restore` | serde |
 //! | `macros` | `#[cached]`: memoised functions | syn, quote, proc-macro2 and humantime, while compiling |
 //! | `tokio` | `gate::Tokio`: background creations and timers on a tokio runtime | tokio (rt, time) |
-//! | `macros` | the attribute `#[cached]` | syn and quote, for building |
 //! | `region` | `Region`, `AsyncRegion`, backends, codecs, configuration | serde, codecs, url: 107 crates in all |
+//! | `redis`, `redis-tls` | `RedisBackend`: Redis and Valkey, one server, sentinels, a cluster; over TLS | `region`, redis, smol; rustls |
+//! | `memcached` | `MemcachedBackend` | `region`, memcache |
+//! | `file` | `FileBackend`: a folder that processes share | `region` |
 //! | `conformance` | `backend::conformance`: the contract of backends as tests | `region` |
 //!
 //! # Limitations
