@@ -9,7 +9,7 @@ mod servers;
 use dogpile::backend::{AsyncBackend, Backend, Breaker, Put, RedisBackend, Stored};
 use dogpile::codec::{Codec, Envelope};
 use dogpile::{AsyncRegion, Error, ErrorKind, Region, RegionPolicy};
-use servers::{Process, Redis, Sentinel, Timer, pass, until};
+use servers::{Cluster, Process, Redis, Sentinel, Timer, pass, until};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -76,7 +76,7 @@ fn a_creator_that_never_ends() {
 #[test]
 fn the_next_creator_comes_when_the_lease_of_a_killed_one_is_over() {
     let server = Redis::start();
-    let lease = sized(Duration::from_secs(10), Duration::from_millis(500));
+    let lease = sized(Duration::from_secs(10), Duration::from_millis(300));
     let rounds = 10;
     let mut worst = Duration::ZERO;
     for round in 0..rounds {
@@ -530,6 +530,48 @@ fn a_master_that_was_replaced_is_found_again() {
     name(&servers.sentinel, &third);
     second.ask(&["REPLICAOF", "127.0.0.1", &third.port().to_string()]);
     is_used(&third);
+}
+
+// ---- a cluster
+
+/// One node of three dies and comes back: the keys of the others don't notice.
+#[test]
+fn a_node_of_a_cluster_that_is_killed_and_comes_back_is_found_again() {
+    let mut cluster = Cluster::start();
+    let timeout = Duration::from_millis(500);
+    let backend = RedisBackend::of_cluster(cluster.addresses()).timeout(timeout).build().unwrap();
+    let region = region(backend, Envelope::Own);
+    let node_of = |cluster: &Cluster, key: &str| {
+        let slot: u32 = cluster.nodes[0].ask(&["CLUSTER", "KEYSLOT", key]).parse().unwrap();
+        (slot / 5461).min(2)
+    };
+    let keys: Vec<(String, u32)> =
+        (0..12).map(|i| (format!("key-{i}"), node_of(&cluster, &format!("own:key-{i}")))).collect();
+    assert!((0..3).all(|node| keys.iter().any(|(_, of)| *of == node)), "each node has some");
+    for (key, _) in &keys {
+        region.set(key, 1).unwrap();
+    }
+    let mut worst = Duration::ZERO;
+    for _ in 0..sized(3, 1) {
+        cluster.nodes[1].kill();
+        for (key, node) in &keys {
+            let begun = Timer::start();
+            let result = region.set(key, 2);
+            worst = worst.max(begun.elapsed());
+            assert!(*node == 1 || result.is_ok(), "{key} of {node}: {result:?}");
+            assert!(*node != 1 || result.is_err_and(|error| error.is_transient()));
+            assert_eq!(*region.get_or_create(&format!("{key}'"), || 3).unwrap(), 3);
+        }
+        cluster.nodes[1].restart();
+        // A master that was away takes no writes for two seconds.
+        let node = &cluster.nodes[1];
+        until("it is of the cluster again", || node.ask(&["CLUSTER", "INFO"]).contains("cluster_state:ok"));
+        let begun = Timer::start();
+        until("it is found again", || keys.iter().all(|(key, _)| region.set(key, 4).is_ok()));
+        println!("a node of a cluster came back, found again after {:.1} ms", millis(begun.elapsed()));
+        assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    }
+    assert!(worst <= timeout + Duration::from_millis(100), "{worst:?}");
 }
 
 /// What errors are made of, whatever fails.

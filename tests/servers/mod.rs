@@ -266,6 +266,9 @@ impl Cluster {
                 &bus,
                 "--cluster-config-file",
                 "nodes.conf",
+                // The others go on without one of them.
+                "--cluster-require-full-coverage",
+                "no",
             ])
         };
         let nodes: Vec<Redis> = (0..3).map(node).collect();

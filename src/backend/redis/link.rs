@@ -5,7 +5,7 @@
 //!
 //! # Invariants
 //! - **L1, in time.** A question ends within `timeout`, also where the server takes connections and says nothing; within twice
-//!   that where it falls silent after a greeting, or lacks a script.
+//!   that where all connections are out, where it falls silent after a greeting, or lacks a script.
 //! - **L2, no reply of another's.** A connection whose replies are not known to be in step is not used again.
 #![forbid(unsafe_code)]
 

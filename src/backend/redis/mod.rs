@@ -85,6 +85,9 @@ pub(super) fn register(schemes: Schemes) -> Schemes {
 /// creation writes if the bytes are those from before it. In a cluster lock and entry may be on two servers: who has lost
 /// its lease there is not refused for that alone.
 ///
+/// Of sentinels only the master is used, also for reads. Leases are by the server's clock: one that is put back makes those of
+/// holders that have died longer by as much.
+///
 /// [`clear`](Backend::clear) and [`len`](Backend::len) look through the keys that begin with the region's prefix, on all
 /// masters. Without a prefix they do nothing, since the keys may be another application's: the region treats its entries as
 /// missing then.

@@ -196,13 +196,11 @@ impl StoreLock {
 
     async fn take(&self, via: Via, wait: Duration) -> Result<bool, Error> {
         let until = PreciseClock.precise().saturating_add(wait);
-        if !wait.is_zero() && self.is_taken(self.try_once(via).await?).is_ok() {
-            return Ok(true);
+        let is_taken = self.is_taken(self.try_once(via).await?).is_ok();
+        if is_taken || wait.is_zero() {
+            return Ok(is_taken);
         }
-        if wait.is_zero() {
-            return Ok(self.is_taken(self.try_once(via).await?).is_ok());
-        }
-        let ear = self.core.wakes.listen(&self.key).await;
+        let ear = self.core.wakes.listen(&self.key, until).await;
         let mut pause = FIRST_PAUSE;
         loop {
             let ends = match self.is_taken(self.try_once(via).await?) {

@@ -66,7 +66,10 @@ fn ask(connection: &mut Connection, orders: &[Order]) -> Result<Vec<Reply>, Fail
     if let [order] = orders {
         return one(reply(connection.req_command(&order.cmd)));
     }
-    let packed: Vec<u8> = orders.iter().flat_map(|order| order.cmd.get_packed_command()).collect();
+    let mut packed = Vec::new();
+    for order in orders {
+        packed.extend_from_slice(&order.cmd.get_packed_command());
+    }
     connection.send_packed_command(&packed)?;
     let mut replies = Vec::with_capacity(orders.len());
     while replies.len() < orders.len() {

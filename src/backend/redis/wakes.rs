@@ -85,13 +85,13 @@ impl Wakes {
         Self { link, hearing: async_lock::Mutex::default(), bells: PlainMutex::default() }
     }
 
-    /// Listens, if it can: what has happened before is for the caller to look at.
-    pub(super) async fn listen(self: &Arc<Self>, key: &str) -> Ear {
+    /// Listens, if it can by then: what has happened before is for the caller to look at.
+    pub(super) async fn listen(self: &Arc<Self>, key: &str, until: Instant) -> Ear {
         let bell = Arc::new(Bell::default());
         let channel: Box<str> = [CHANNEL, key].concat().into();
         lock_plain(&self.bells).entry(channel.clone()).or_default().push(Arc::clone(&bell));
         let mut ear = Ear { wakes: Arc::clone(self), channel, bell, era: None };
-        ear.era = within(self.link.until(), self.join(&ear.channel)).await.ok();
+        ear.era = within(until.min(self.link.until()), self.join(&ear.channel)).await.ok();
         ear
     }
 
