@@ -1,6 +1,7 @@
 //! The conformance suite, on real servers.
 
 use super::servers::{Cluster, Redis, Sentinel, pass};
+use dogpile::AsyncRegion;
 use dogpile::backend::conformance::{Conformance, Outcome};
 use dogpile::backend::{Backend, RedisBackend, RedisBackendBuilder};
 use dogpile::codec::Envelope;
@@ -82,4 +83,30 @@ fn a_cluster() {
         let builder = RedisBackend::of_cluster(cluster.addresses());
         (cluster, builder)
     });
+}
+
+/// The connection of tasks is no runtime's: each may end, and the next one goes on with it.
+#[test]
+fn any_runtime_may_ask() {
+    let server = Redis::start();
+    let backend = RedisBackend::builder("127.0.0.1", server.port()).build().unwrap();
+    let region = AsyncRegion::builder().async_backend(backend).build_async().unwrap();
+    let asks = async |number: u32| {
+        let key = number.to_string();
+        assert_eq!(*region.get_or_create(&key, async { number }).await.unwrap(), number);
+        assert_eq!(region.get::<u32>("0").await.unwrap().as_deref(), Some(&0));
+    };
+    for round in 0..3 {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(asks(4 * round));
+        drop(runtime);
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).build().unwrap();
+        runtime.block_on(asks(4 * round + 1));
+        drop(runtime);
+        pollster::block_on(asks(4 * round + 2));
+        smol::block_on(asks(4 * round + 3));
+    }
+    let clients = server.ask(&["CLIENT", "LIST"]);
+    // The one that asks, and ours.
+    assert_eq!(clients.lines().filter(|line| !line.is_empty()).count(), 2, "{clients}");
 }

@@ -300,6 +300,63 @@ fn regions_over_one_server_make_a_value_once() {
     }
 }
 
+/// The source has a number that rises; who raises it deletes the entry. Nobody reads a number from before a delete that had
+/// ended when the read began: neither from a creator that had begun before it, nor by a lease that was lost meanwhile.
+#[test]
+fn what_was_made_before_a_delete_is_never_read_after_it() {
+    const LEASE: Duration = Duration::from_millis(30);
+    let server = Redis::start();
+    let is_long = std::env::var_os("DOGPILE_LONG").is_some();
+    let span = Duration::from_secs(if is_long { 60 } else { 2 });
+    let (source, deleted) = (AtomicU32::new(0), AtomicU32::new(0));
+    let (reads, refused) = (AtomicU32::new(0), AtomicU32::new(0));
+    let begun = Timer::start();
+    thread::scope(|scope| {
+        for process in 0..4 {
+            let backend = RedisBackend::builder("127.0.0.1", server.port()).lease(LEASE).build().unwrap();
+            let region = Arc::new(Region::builder().backend(backend).build().unwrap());
+            let (source, deleted, reads, refused, server) = (&source, &deleted, &reads, &refused, &server);
+            let own = Arc::clone(&region);
+            scope.spawn(move || {
+                while begun.elapsed() < span {
+                    let least = deleted.load(Ordering::SeqCst);
+                    if let Some(found) = own.get::<u32>("key").unwrap() {
+                        assert!(*found >= least, "{found} was read after {least} was deleted");
+                        reads.fetch_add(1, Ordering::Relaxed);
+                    }
+                    let create = || {
+                        let number = source.load(Ordering::SeqCst);
+                        if number.is_multiple_of(7) {
+                            // Its lease is lost while it works.
+                            server.ask(&["HSET", "key", "d", "0"]);
+                        }
+                        pass(Duration::from_micros(u64::from(number % 5) * 300));
+                        number
+                    };
+                    own.get_or_create("key", create).unwrap();
+                }
+                refused.fetch_add(own.stats().refused_late_writes as u32, Ordering::Relaxed);
+            });
+            if process < 2 {
+                scope.spawn(move || {
+                    while begun.elapsed() < span {
+                        let number = source.fetch_add(1, Ordering::SeqCst) + 1;
+                        region.delete("key").unwrap();
+                        deleted.fetch_max(number, Ordering::SeqCst);
+                        pass(Duration::from_micros(700));
+                    }
+                });
+            }
+        }
+    });
+    let (reads, refused) = (reads.into_inner(), refused.into_inner());
+    println!(
+        "{} deletes, {reads} reads, {refused} late writes refused: none of them read",
+        deleted.into_inner()
+    );
+    assert!(reads > 100 && refused > 10, "{reads} reads, {refused} refused");
+}
+
 #[test]
 fn what_is_not_an_entry_is_a_clear_error() {
     let server = Redis::start();
