@@ -15,7 +15,7 @@ use servers::{Timer, pass, until};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -496,6 +496,102 @@ fn a_server_that_was_restarted_is_found_again() {
     assert!(begun.elapsed() < 2 * SECOND);
     assert_eq!(*region.get_or_create("key", || 4).unwrap(), 4, "it had lost everything");
     assert_eq!(*region.get_or_create("key", || 5).unwrap(), 4);
+}
+
+/// What a thread did, between two stamps of a clock that all share.
+#[derive(Clone, Copy, Debug)]
+enum Done {
+    /// Set, or deleted.
+    Changed { begun: u64, ended: u64 },
+    /// Had the lock from the first stamp on, began to write at the second. Whether it was written, and whether the lock was
+    /// taken from it before that.
+    Held { thread: usize, taken: u64, writes: u64, is_written: bool, is_lost: bool },
+}
+
+/// Six threads, each with a backend of its own as six processes, take one key's lock, lose it, set, delete, write. Of all that
+/// was written under the lock nothing is late, and no two have it at once unless it was lost.
+fn histories(envelope: Envelope, lock: &str) {
+    let server = Memcached::start();
+    let (clock, random) = (AtomicU64::new(0), AtomicU64::new(1));
+    let stamp = || clock.fetch_add(1, SeqCst);
+    let is_own = envelope == Envelope::Own;
+    let work = |thread: usize| {
+        let backend = over(&server, envelope);
+        let (begun, mut done) = (Timer::start(), Vec::new());
+        let new = value("new");
+        while begun.elapsed() < SECOND {
+            let dice =
+                random.fetch_add(0x9E37_79B9_7F4A_7C15, SeqCst).wrapping_mul(0xBF58_476D_1CE4_E5B9) >> 40;
+            let at = stamp();
+            match dice % 10 {
+                0 | 1 => {
+                    backend.set(Put::new("key", &value("set"))).unwrap();
+                    done.push(Done::Changed { begun: at, ended: stamp() });
+                }
+                // Where Python reads, a delete of nothing is not seen.
+                2 if is_own => {
+                    backend.delete("key").unwrap();
+                    done.push(Done::Changed { begun: at, ended: stamp() });
+                }
+                _ => {
+                    let mutex = backend.mutex("key").unwrap();
+                    if !mutex.acquire(SECOND / 50).unwrap() {
+                        continue;
+                    }
+                    let taken = stamp();
+                    pass(Duration::from_micros(dice >> 4 & 0x7FF));
+                    let is_lost = is_own && dice & 0x100 != 0 && server.ask(&format!("md {lock}")) == "HD";
+                    if is_lost {
+                        pass(SECOND / 500);
+                    }
+                    let writes = stamp();
+                    let put = Put::new("key", &new);
+                    let fence = mutex.fence().unwrap();
+                    let is_written =
+                        backend.set_unless(&[put.fence(Some(&fence))], &|_, _| true).unwrap().unwrap()[0];
+                    done.push(Done::Held { thread, taken, writes, is_written, is_lost });
+                    mutex.release().unwrap();
+                }
+            }
+        }
+        done
+    };
+    let all: Vec<Done> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|thread| scope.spawn(move || work(thread))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let (mut held, mut written, mut refused, mut lost) = (0, 0, 0, 0);
+    for one in &all {
+        let Done::Held { thread, taken, writes, is_written, is_lost } = *one else { continue };
+        held += 1;
+        written += u32::from(is_written);
+        refused += u32::from(!is_written);
+        lost += u32::from(is_lost);
+        for other in &all {
+            match *other {
+                Done::Changed { begun, ended } => {
+                    let is_late = is_written && begun > taken && ended < writes;
+                    assert!(!is_late, "{one:?} has overwritten {other:?}");
+                }
+                Done::Held { thread: by, taken: later, .. }
+                    if by != thread && (taken..writes).contains(&later) =>
+                {
+                    assert!(is_lost, "{one:?} and {other:?} have it at once");
+                    assert!(!is_written, "{one:?} was written after {other:?} had taken the lock");
+                }
+                Done::Held { .. } => {}
+            }
+        }
+    }
+    println!("{envelope:?}: {held} times held, {lost} lost; {written} written, {refused} refused");
+    assert!(written > 100 && refused > 20, "there were races");
+    assert!(!is_own || lost > 20);
+}
+
+#[test]
+fn no_write_is_late() {
+    histories(Envelope::Own, "dpl:!key");
+    histories(Envelope::Dogpile, "_lockkey");
 }
 
 /// Answers each command with the same bytes, whatever it was, and hangs up after that, or waits.
