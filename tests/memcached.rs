@@ -498,6 +498,70 @@ fn a_server_that_was_restarted_is_found_again() {
     assert_eq!(*region.get_or_create("key", || 5).unwrap(), 4);
 }
 
+/// A creation that takes longer than the lease is one all the same, with an old value as without.
+#[test]
+fn a_long_creation_is_one() {
+    let server = Memcached::start();
+    let open = || Region::builder().backend(over(&server, Envelope::Own)).policy(minute()).build().unwrap();
+    let made = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for i in 0..3 {
+            let (region, made) = (open(), &made);
+            scope.spawn(move || {
+                pass(SECOND / 10 * i);
+                let value = region.get_or_create("long", || {
+                    pass(2 * LEASE + SECOND / 2);
+                    made.fetch_add(1, SeqCst)
+                });
+                assert_eq!(*value.unwrap(), 0);
+                assert_eq!(region.stats().refused_late_writes, 0);
+            });
+        }
+    });
+    assert_eq!(made.into_inner(), 1);
+    assert_eq!(server.statistic("curr_items"), 1, "the lock has gone");
+}
+
+/// Batches that overlap, of two regions as of two processes: no key is made twice, and none is left locked.
+#[test]
+fn batches_share_their_keys() {
+    let server = Memcached::start();
+    let regions = [(); 2]
+        .map(|()| Region::builder().backend(over(&server, Envelope::Own)).policy(minute()).build().unwrap());
+    let keys: Vec<String> = (0..24).map(|i| format!("key-{i}")).collect();
+    let made: Vec<AtomicUsize> = keys.iter().map(|_| AtomicUsize::new(0)).collect();
+    std::thread::scope(|scope| {
+        for thread in 0..6 {
+            let (region, keys, made) = (&regions[thread % 2], &keys, &made);
+            scope.spawn(move || {
+                for round in 0..3 {
+                    let first = (thread * 5 + round * 7) % 16;
+                    let mut batch: Vec<&str> = keys[first..first + 8].iter().map(String::as_str).collect();
+                    if thread % 3 == 0 {
+                        batch.reverse();
+                    }
+                    let values = region.get_or_create_multi(&batch, |missing| {
+                        let number = |key: &&str| key["key-".len()..].parse::<usize>().unwrap();
+                        let numbers: Vec<usize> = missing.iter().map(number).collect();
+                        for i in &numbers {
+                            made[*i].fetch_add(1, SeqCst);
+                        }
+                        numbers
+                    });
+                    for (key, value) in batch.iter().zip(values.unwrap()) {
+                        assert_eq!(*key, format!("key-{value}"));
+                    }
+                }
+            });
+        }
+    });
+    let made: Vec<usize> = made.into_iter().map(AtomicUsize::into_inner).collect();
+    assert!(made.iter().all(|times| *times <= 1), "{made:?}");
+    let there = made.iter().filter(|times| **times == 1).count();
+    assert!(there > 16);
+    assert_eq!(server.statistic("curr_items"), there as u64, "values, and no locks");
+}
+
 /// What a thread did, between two stamps of a clock that all share.
 #[derive(Clone, Copy, Debug)]
 enum Done {

@@ -175,7 +175,7 @@ fn bytes<'a>(value: &'a Stored, operation: &str) -> Result<&'a [u8], Error> {
 
 /// A store in memcached, in one server or several, for all processes that use it: feature `memcached`.
 ///
-/// It needs memcached 1.6 without a password; it connects when it is used for the first time. Its operations block, each
+/// It needs memcached 1.6 by TCP, without a password; it connects when it is used for the first time. Its operations block, each
 /// for no longer than its time limits; an [`AsyncRegion`](crate::AsyncRegion) runs them on threads. Clones share the
 /// connections.
 ///
