@@ -7,7 +7,7 @@ use super::{
 };
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
-use crate::sync::Arc;
+use crate::sync::{Arc, PlainMutex, lock_plain};
 use std::fmt;
 use std::future::ready;
 use std::time::Duration;
@@ -48,6 +48,30 @@ impl OnThreads {
         let backend = Arc::clone(&self.backend);
         Box::pin(blocking::unblock(move || work(&*backend)))
     }
+
+    /// Puts each in if its key has what is expected, or if it has a fence; and tells what the others have. What nothing is
+    /// expected of is not put in. `None`: the store can't.
+    fn put_if_same(
+        &self,
+        puts: Vec<OwnPut>,
+        expected: Vec<Option<Found>>,
+    ) -> BoxFuture<'static, Option<Result<(Vec<bool>, Vec<Found>), Error>>> {
+        self.run(move |backend| {
+            let found = PlainMutex::new(vec![None; puts.len()]);
+            let keeps = |i: usize, now: Option<&Stored>| {
+                let is_expected = match (expected.get(i).and_then(Option::as_ref), now) {
+                    (Some(Some(expected)), Some(now)) => expected.is_same(now),
+                    (Some(None), None) => true,
+                    _ => false,
+                };
+                lock_plain(&found)[i] = now.cloned();
+                !is_expected
+            };
+            let puts: Vec<Put<'_>> = puts.iter().map(OwnPut::borrow).collect();
+            let done = backend.set_unless(&puts, &keeps)?;
+            Some(done.map(|done| (done, std::mem::take(&mut *lock_plain(&found)))))
+        })
+    }
 }
 
 impl fmt::Debug for OnThreads {
@@ -87,6 +111,12 @@ impl OwnPut {
     }
 }
 
+/// What a key has.
+type Found = Option<Stored>;
+
+/// So often a write that depends on what is there is tried.
+const MOST_TRIES: usize = 32;
+
 fn own(keys: &[&str]) -> Vec<String> {
     keys.iter().map(|key| (*key).to_owned()).collect()
 }
@@ -120,18 +150,46 @@ impl AsyncBackend for OnThreads {
         let keys = own(keys);
         self.run(move |backend| backend.delete_multi(&borrowed(&keys)))
     }
-    /// What `keeps` borrows can't be sent to a thread: only what has fences is written so.
+    /// What `keeps` borrows can't be sent to a thread, so it is asked here about what the store has told, and the thread puts
+    /// in what it allows if the store has that still. Two operations each time, where a thread needs one.
     fn set_unless<'a>(
         &'a self,
         puts: &'a [Put<'a>],
-        _keeps: &'a (dyn Fn(usize, Option<&Stored>) -> bool + Send + Sync),
+        keeps: &'a (dyn Fn(usize, Option<&Stored>) -> bool + Send + Sync),
     ) -> BoxFuture<'a, Option<Result<Vec<bool>, Error>>> {
-        if puts.iter().any(|put| put.fence.is_none()) {
-            return Box::pin(ready(None));
-        }
-        let puts: Vec<OwnPut> = puts.iter().map(|put| OwnPut::of(*put)).collect();
-        self.run(move |backend| {
-            backend.set_unless(&puts.iter().map(OwnPut::borrow).collect::<Vec<_>>(), &|_, _| false)
+        Box::pin(async move {
+            let mut is_put = vec![false; puts.len()];
+            let (fenced, mut left): (Vec<usize>, Vec<usize>) =
+                (0..puts.len()).partition(|i| puts[*i].fence.is_some());
+            let own = |places: &[usize]| places.iter().map(|i| OwnPut::of(puts[*i])).collect::<Vec<_>>();
+            // Even of nothing, this tells whether the store has such a step.
+            let done = match self.put_if_same(own(&fenced), Vec::new()).await? {
+                Ok((done, _)) => done,
+                Err(error) => return Some(Err(error)),
+            };
+            fenced.iter().zip(done).for_each(|(i, done)| is_put[*i] = done);
+            let mut expected: Vec<Option<Found>> = left.iter().map(|_| None).collect();
+            for _ in 0..MOST_TRIES {
+                if left.is_empty() {
+                    break;
+                }
+                let (done, found) = match self.put_if_same(own(&left), expected).await? {
+                    Ok(done) => done,
+                    Err(error) => return Some(Err(error)),
+                };
+                let tried = left.iter().copied().zip(done).zip(found);
+                let (mut again, mut allowed) = (Vec::new(), Vec::new());
+                for ((i, done), found) in tried {
+                    is_put[i] = done;
+                    if !done && !keeps(i, found.as_ref()) {
+                        again.push(i);
+                        allowed.push(Some(found));
+                    }
+                }
+                (left, expected) = (again, allowed);
+            }
+            // What is left has been overtaken each time.
+            Some(Ok(is_put))
         })
     }
     fn expire<'a>(&'a self, key: &'a str, ttl: Option<Duration>) -> BoxFuture<'a, Result<bool, Error>> {
