@@ -32,6 +32,9 @@ pub(crate) use arguments::{A_TIME, duration_text, shown};
 pub use arguments::{Address, Arguments, Setting};
 pub use breaker::Breaker;
 pub use bus::{Bus, Heard, Listener};
+#[cfg(all(fuzzing, feature = "file"))]
+#[doc(hidden)]
+pub use file::__door as __file;
 #[cfg(feature = "file")]
 pub use file::{FileBackend, FileBackendBuilder, OnDamage};
 pub use locks::LockInfo;

@@ -19,6 +19,9 @@ mod record;
 mod settings;
 mod sweep;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub use record::door as __door;
 pub(crate) use settings::register;
 
 use self::folder::{Folder, Identity, Name, failed};

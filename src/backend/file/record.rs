@@ -265,6 +265,52 @@ fn parse(front: &[u8], length: u64) -> Result<Head, Damage> {
     })
 }
 
+/// For the fuzzer: records without files.
+#[cfg(fuzzing)]
+#[allow(unreachable_pub, missing_docs, reason = "only the fuzzer comes from outside")]
+pub mod door {
+    use super::{Draft, HEAD, Kind, Record, number, sum_of_head};
+
+    /// What a file of these bytes says, and the same written anew. `None`: it is damaged.
+    pub fn read(bytes: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let record = Record::read(bytes, bytes.len() as u64).ok()?;
+        let (head, key) = (record.head, record.key().to_vec());
+        let value = record.value().ok()?;
+        assert!(head.kind == Kind::Value || !head.is_live(0), "a deletion has no value");
+        // Keys are written as texts, and read as they are.
+        let text = String::from_utf8(key).ok()?;
+        let value = value.to_vec();
+        let draft = Draft {
+            key: &text,
+            value: (head.kind == Kind::Value).then_some(&*value),
+            deadline: head.deadline,
+            written: head.written,
+            nonce: head.nonce,
+        };
+        let again = [&*draft.front(), &*value].concat();
+        Some((value, again))
+    }
+
+    pub fn write(key: &str, value: Option<&[u8]>, nonce: [u8; 16], times: (Option<u64>, u64)) -> Vec<u8> {
+        let draft = Draft { key, value, deadline: times.0, written: times.1, nonce };
+        [&*draft.front(), value.unwrap_or_default()].concat()
+    }
+
+    /// The same bytes with sums that are right, if there is room for them.
+    pub fn forge(mut bytes: Vec<u8>) -> Vec<u8> {
+        if bytes.len() < HEAD {
+            return bytes;
+        }
+        let key = u32::from_le_bytes(number(&bytes, 12)) as usize;
+        let Some(end) = HEAD.checked_add(key).filter(|end| *end <= bytes.len()) else { return bytes };
+        let sum = crc32fast::hash(&bytes[end..]);
+        bytes[HEAD - 8..HEAD - 4].copy_from_slice(&sum.to_le_bytes());
+        let sum = sum_of_head(&bytes, &bytes[HEAD..end]);
+        bytes[HEAD - 4..HEAD].copy_from_slice(&sum.to_le_bytes());
+        bytes
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
