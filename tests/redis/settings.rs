@@ -1,8 +1,10 @@
 //! Names and settings; and what no message, no `Debug` and no error may tell.
 
-use super::servers::{Redis, Sentinel, free_port, until};
+use super::servers::{Cluster, Redis, Sentinel, free_port, until};
 use dogpile::backend::{Address, Arguments, Backend, RedisBackend, Schemes, Setting, Store};
+use dogpile::region::RegionConfig;
 use dogpile::{Error, ErrorKind, Region};
+use serde_json::json;
 use std::collections::BTreeMap;
 
 const SECRET: &str = "hunter2-marked";
@@ -130,6 +132,50 @@ fn settings_reach_the_server() {
     assert!(stored.starts_with("{\"ct\": ") && stored.ends_with(", \"v\": 2}|7"), "{stored}");
     let ttl: u64 = ask(&["TTL", "shared"]).parse().unwrap();
     assert!((7190..=7200).contains(&ttl), "{ttl}");
+}
+
+/// All kinds of servers by their names, with real ones behind.
+#[test]
+fn servers_are_found_by_their_names() {
+    let (sentinel, cluster, one) = (Sentinel::start(), Cluster::start(), Redis::start());
+    let sentinel_port = sentinel.sentinel.port();
+    let nodes: Vec<u16> = cluster.addresses().iter().map(|(_, port)| *port).collect();
+    let dead = free_port();
+    let all = [
+        json!({"backend": format!("redis+sentinel://127.0.0.1:{dead},127.0.0.1:{sentinel_port}/0?service=mymaster")}),
+        json!({"backend": format!("redis+cluster://127.0.0.1:{dead},127.0.0.1:{}", nodes[1])}),
+        json!({"backend": format!("redis+unix://{}?db=1", one.socket().display())}),
+        json!({"backend": format!("valkey://localhost:{}", one.port())}),
+        json!({"backend": format!("redis://127.0.0.1:{}?lock=false", one.port())}),
+        json!({"backend": "dogpile.cache.redis_sentinel",
+            "arguments": {"sentinels": [["127.0.0.1", dead], ["127.0.0.1", sentinel_port]]}}),
+        json!({"backend": "dogpile.cache.redis_cluster", "arguments": {"startup_nodes": [["127.0.0.1", nodes[2]]]}}),
+        json!({"backend": "dogpile.cache.redis_cluster", "arguments": {"url": format!("redis://127.0.0.1:{}", nodes[0])}}),
+        json!({"backend": "dogpile.cache.valkey", "arguments": {"host": "127.0.0.1", "port": one.port(), "db": 2}}),
+    ];
+    for (i, config) in all.into_iter().enumerate() {
+        let text = config.to_string();
+        let (backend, query) = match config["backend"].as_str().unwrap().split_once('?') {
+            Some((backend, query)) => (backend.to_owned(), query.to_owned()),
+            None => (config["backend"].as_str().unwrap().to_owned(), String::new()),
+        };
+        let mut arguments = config["arguments"].as_object().cloned().unwrap_or_default();
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap();
+            arguments.insert(name.to_owned(), value.into());
+        }
+        let config = json!({"backend": backend, "arguments": arguments, "prefix": format!("{i}:"), "on_backend_error": "fail"});
+        let config: RegionConfig = serde_json::from_value(config).unwrap();
+        let region = Region::builder().config(&config, &Schemes::new()).unwrap().build().unwrap();
+        for key in ["a", "b", "c", "d"] {
+            assert_eq!(*region.get_or_create(key, || 5).unwrap_or_else(|error| panic!("{text}: {error}")), 5);
+            assert_eq!(region.get::<i32>(key).unwrap().as_deref(), Some(&5), "{text}");
+        }
+        assert_eq!(region.stats().backend_errors, 0, "{text}");
+        assert_eq!(region.len().unwrap(), Some(4), "{text}");
+        region.clear().unwrap();
+        assert_eq!(region.len().unwrap(), Some(0), "{text}");
+    }
 }
 
 /// R31. Whatever is printed of a backend with a password.

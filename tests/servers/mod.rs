@@ -292,7 +292,9 @@ impl Cluster {
             }
             nodes.iter().all(|node| {
                 let info = node.ask(&["CLUSTER", "INFO"]);
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+                info.contains("cluster_state:ok")
+                    && info.contains("cluster_known_nodes:3")
+                    && info.contains("cluster_slots_ok:16384")
             })
         });
         Self { nodes }
