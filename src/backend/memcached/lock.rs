@@ -7,7 +7,7 @@
 //! take     ms LOCK ME T<lease> token                     stored: it is ours; not stored: another's
 //!          mg KEY N<lease> v f c t s                     what the key has; if nothing, an empty placeholder goes in
 //!          ms KEY C<its number> T<its time> same value   a new number, ours; if it has changed meanwhile, look again
-//! renew    ms LOCK C<its number> T<lease> token          at a third of the lease
+//! renew    ms LOCK C<its number> T<lease> token          at a third of the lease, less the second that has begun
 //!          ms KEY C<our number> T<lease> same value      if the placeholder, or the old value, would end before the lease
 //! write    ms KEY C<our number> new value ; md LOCK C<its number>
 //! release  md LOCK C<its number> ; md KEY C<our number> if it is still the placeholder
@@ -293,7 +293,7 @@ impl Lock {
             is_over: AtomicBool::new(false),
         });
         // From here on it is prolonged, and given back whatever happens.
-        self.core.keeper.keep(&held, self.core.lease / 3);
+        self.core.keeper.keep(&held, self.core.renews_after());
         match self.guard(&held, answers.next()) {
             Ok(found) => {
                 *lock_plain(&self.held) = Some((held, found));

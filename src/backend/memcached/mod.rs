@@ -89,6 +89,11 @@ impl Core {
         u32::try_from(whole_seconds(self.lease)).unwrap_or(u32::MAX)
     }
 
+    /// The second in which the server is told counts as a whole one: the lease may be shorter by that.
+    fn renews_after(&self) -> Duration {
+        Duration::from_secs((self.lease_seconds() - 1).into()) / 3
+    }
+
     /// So many seconds from now, as the protocol has it.
     fn seconds(&self, seconds: u32) -> u32 {
         self.date(seconds.into())
