@@ -134,11 +134,14 @@ schedules() {
         run -p dogpile-schedules --release --locked -- "$@"
 }
 
-# All that can happen to the lock of a shared store. Longer with DOGPILE_LONG=1.
+# All that can happen to the locks of shared stores: in Redis (longer with DOGPILE_LONG=1), and in files.
 leases() {
-    RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
-        cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
-        run -p dogpile-schedules --release --locked --bin leases
+    local model
+    for model in leases files; do
+        RUSTFLAGS="--cfg dogpile_shuttle --cfg fuzzing" CARGO_TARGET_DIR="$target/shuttle" \
+            cargo --config 'profile.release.package.dogpile.debug-assertions=true' \
+            run -p dogpile-schedules --release --locked --bin "$model" || return
+    done
 }
 
 # The tests of what is borrowed, freed and shared, on the second backend of reclamation.
@@ -205,7 +208,7 @@ stage "models and mutants" models
 stage "weakened orderings" weakened
 stage "schedules and histories" schedules short
 stage "bugs planted in schedules" schedules planted
-stage "the lock of shared stores, all that can happen" leases
+stage "the locks of shared stores, all that can happen" leases
 stage "single flight beside the peers" single_flight
 stage "soak, 20 s" soak
 if have_python; then

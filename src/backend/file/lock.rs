@@ -18,6 +18,8 @@
 //! already when the new holder saw it, or is newer than that holder's look (a deletion); so a fence that saw no live value is
 //! content with nothing, and one that saw a live one is not.
 //!
+//! `loom-tests/schedules/src/bin/files.rs` goes through all orders of these steps, with holders that die.
+//!
 //! Whoever only asks whether the key is locked takes a shared lock for a moment, as does the sweeper an exclusive one of
 //! dead holders' files: who tries to acquire in that moment is told that it is held.
 //!
