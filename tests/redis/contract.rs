@@ -10,7 +10,7 @@ use std::time::Duration;
 
 fn checked(conformance: Conformance) {
     let report =
-        conformance.advance(pass).ttl(Duration::from_millis(60)).limit(Duration::from_secs(20)).run();
+        conformance.advance(pass).ttl(Duration::from_millis(200)).limit(Duration::from_secs(20)).run();
     report.assert_passed();
     for name in [
         "set_unless_is_one_step",

@@ -174,31 +174,39 @@ fn who_waits_is_woken() {
     let long =
         || RedisBackend::builder("127.0.0.1", server.port()).lease(Duration::from_secs(10)).build().unwrap();
     let (own, other) = (long(), long());
-    for (name, wake) in [
-        ("release", &(|lock: &dyn CacheMutex| lock.release().unwrap()) as &dyn Fn(&dyn CacheMutex)),
-        ("write", &|lock| assert!(written(&own, "key", lock, "new"))),
-        ("set", &|_| set(&own, "key", "newer")),
-        ("delete", &|_| assert!(Backend::delete(&own, "key").unwrap())),
-    ] {
-        let lock = locked(&own, "key");
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| {
-                let lock = Backend::mutex(&other, "key").unwrap();
-                assert!(lock.acquire(Duration::from_secs(20)).unwrap());
-                Timer::start()
+    type Wake<'w> = &'w (dyn Fn(&str, &dyn CacheMutex) + Sync);
+    let ways: [(&str, Wake<'_>); 4] = [
+        ("release", &|_, lock| lock.release().unwrap()),
+        ("write", &|key, lock| assert!(written(&own, key, lock, "new"))),
+        ("set", &|key, _| set(&own, key, "newer")),
+        ("delete", &|key, _| assert!(!Backend::delete(&own, key).unwrap())),
+    ];
+    thread::scope(|scope| {
+        for (key, wake) in ways {
+            let (own, other, server) = (&own, &other, &server);
+            scope.spawn(move || {
+                let lock = locked(own, key);
+                let waits = thread::scope(|scope| {
+                    let waits = scope.spawn(|| {
+                        let lock = Backend::mutex(other, key).unwrap();
+                        assert!(lock.acquire(Duration::from_secs(20)).unwrap());
+                        Timer::start()
+                    });
+                    let channel = format!("dogpile:wake:{key}");
+                    until("it listens", || server.ask(&["PUBSUB", "CHANNELS"]).contains(&channel));
+                    // By now its pause is a second.
+                    pass(Duration::from_millis(1100));
+                    let begun = Timer::start();
+                    wake(key, &*lock);
+                    let since = waits.join().unwrap().elapsed();
+                    begun.elapsed().saturating_sub(since)
+                });
+                assert!(waits < Duration::from_millis(150), "by {key}: {waits:?}");
+                until("who drops it gives it back", || is_free(own, key));
             });
-            until("it listens", || server.ask(&["PUBSUB", "CHANNELS"]).contains("dogpile:wake:key"));
-            // By now its pause is a second.
-            pass(Duration::from_millis(1100));
-            let begun = Timer::start();
-            wake(&*lock);
-            let since = waits.join().unwrap().elapsed();
-            let took = begun.elapsed().saturating_sub(since);
-            assert!(took < Duration::from_millis(150), "by {name}: {took:?}");
-        });
-        until("who drops it gives it back", || is_free(&own, "key"));
-        until("nobody listens any more", || server.ask(&["PUBSUB", "CHANNELS"]).is_empty());
-    }
+        }
+    });
+    until("nobody listens any more", || server.ask(&["PUBSUB", "CHANNELS"]).is_empty());
 }
 
 #[test]
