@@ -1,5 +1,7 @@
-//! The whole contract of a backend, on each kind of server and in both layouts, for threads and for tasks; settings and
-//! names; what no message may tell.
+//! The whole contract of a backend, on each kind of server and in both layouts, for threads and for tasks; its locks; names and
+//! settings; messages; what no message may tell.
+//!
+//! Races run for a minute with `DOGPILE_LONG=1 cargo test --release --features redis,conformance --test redis -- --nocapture`.
 
 mod servers;
 
