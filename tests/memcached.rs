@@ -827,8 +827,8 @@ fn refused(url: &str) -> String {
 fn settings_are_checked_and_secrets_not_shown() {
     for (url, expected) in [
         ("memcached://", "`url`: there is no host"),
-        ("memcached://h?lease=1s", "`lease`: expected 2s to 30 days"),
-        ("memcached://h?lease=31days", "`lease`: expected 2s to 30 days"),
+        ("memcached://h?lease=1s", "`lease`: expected 2s to 29 days"),
+        ("memcached://h?lease=31days", "`lease`: expected 2s to 29 days"),
         ("memcached://h?timeout=0", "`timeout`: no reply comes in no time"),
         ("memcached://h?connect_timeout=0", "`connect_timeout`: no connection"),
         ("memcached://h?max_connections=0", "`max_connections`: expected a whole number from 1 on"),

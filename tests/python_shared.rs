@@ -21,6 +21,8 @@ use std::sync::Once;
 use std::time::Duration;
 
 const LEASE: u64 = 2;
+/// Python's locks, which are not renewed: memcached may end them up to two seconds early.
+const LOCK_TIMEOUT: u64 = 3;
 const FRESH: u64 = 600;
 
 fn is_long() -> bool {
@@ -230,7 +232,7 @@ fn two_and_two(store: &Store) {
     let folder = Folder::new();
     let log = folder.path().join("log").display().to_string();
     let (backend, url) = (store.backend(), store.url());
-    let lease = LEASE.to_string();
+    let lease = (10 * LOCK_TIMEOUT).to_string();
     let peers = vec![
         Peer::rust(backend, &url, &log),
         Peer::python(&[backend, &url, &lease, &log]),
@@ -270,7 +272,7 @@ fn one_creation_per_generation_among_ourselves() {
 fn killed(store: &Store, after: Duration) {
     let folder = Folder::new();
     let log = folder.path().join("log").display().to_string();
-    let (backend, url, lease) = (store.backend(), store.url(), LEASE.to_string());
+    let (backend, url, lease) = (store.backend(), store.url(), LOCK_TIMEOUT.to_string());
     let rounds = if is_long() { 10 } else { 1 };
     let python = || Peer::python(&[backend, &url, &lease, &log]);
     let (mut next_rust, mut next_python) = (Peer::rust(backend, &url, &log), python());
@@ -289,11 +291,11 @@ fn killed(store: &Store, after: Duration) {
             assert_eq!(next_python.ask(&json!(["create", key, FRESH, 0, 8])), made, "Python has it, too");
         }
         let longest = *waits.iter().max().unwrap();
-        let who = if by_python { "Python" } else { "Rust" };
+        let (who, lease) = if by_python { ("Python", LOCK_TIMEOUT) } else { ("Rust", LEASE) };
         println!(
-            "{backend}: {rounds} of {who} killed, the next after {longest:?} at the most, lease {LEASE} s"
+            "{backend}: {rounds} of {who} killed, the next after {longest:?} at the most, lease {lease} s"
         );
-        assert!(longest <= Duration::from_secs(LEASE) + after, "{waits:?}");
+        assert!(longest <= Duration::from_secs(lease) + after, "{waits:?}");
     }
     // Python's own patience grows: on memcached by naps of up to 2, 4, 8 parts of a second and so on.
     let mut holder = Peer::rust(backend, &url, &log);
@@ -335,7 +337,7 @@ fn stopped(store: &Store) {
             assert!(made["generation"] == generation + 1 || (!is_cold && made["generation"] == 0), "{made}");
             made["generation"] == generation + 1
         });
-        assert!(begun.elapsed() < Duration::from_millis(1_100 + 1_000 * LEASE), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_millis(1_500 + 1_000 * LEASE), "{:?}", begun.elapsed());
         late.process.signal("CONT");
         let made = late.answer();
         assert_eq!(made["generation"], generation, "{backend}: its caller has what it made, and no error");

@@ -77,8 +77,8 @@ impl MemcachedBackendBuilder {
         self
     }
 
-    /// After so long without its holder a lock ends. It is renewed at a third of it. From 2 s, for the server counts whole
-    /// seconds, to 30 days. Default: 30 s.
+    /// After so long without its holder a lock ends. It is renewed in time. From 2 s, for the server counts whole
+    /// seconds, to 29 days; it may take a second more or less. Default: 30 s.
     pub fn lease(mut self, lease: Duration) -> Self {
         self.lease = lease;
         self
@@ -125,10 +125,11 @@ impl MemcachedBackendBuilder {
         if self.connect_timeout.is_zero() {
             return bad("connect_timeout", "no connection comes in no time: give some, as 1s");
         }
-        if !(Duration::from_secs(2)..=Duration::from_secs(MOST_RELATIVE)).contains(&self.lease) {
+        if !(Duration::from_secs(2)..=Duration::from_secs(MOST_RELATIVE - 24 * 60 * 60)).contains(&self.lease)
+        {
             return bad(
                 "lease",
-                "expected 2s to 30 days: memcached counts whole seconds, and takes more for a date",
+                "expected 2s to 29 days: memcached counts whole seconds, and takes more for a date",
             );
         }
         if self.max_connections == 0 {

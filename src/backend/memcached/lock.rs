@@ -7,7 +7,7 @@
 //! take     ms LOCK ME T<lease> token                     stored: it is ours; not stored: another's
 //!          mg KEY N<lease> v f c t s                     what the key has; if nothing, an empty placeholder goes in
 //!          ms KEY C<its number> T<its time> same value   a new number, ours; if it has changed meanwhile, look again
-//! renew    ms LOCK C<its number> T<lease> token          at a third of the lease, less the second that has begun
+//! renew    ms LOCK C<its number> T<lease> token          at a third of its shortest time, see the module
 //!          ms KEY C<our number> T<lease> same value      if the placeholder, or the old value, would end before the lease
 //! write    ms KEY C<our number> new value ; md LOCK C<its number>
 //! release  md LOCK C<its number> ; md KEY C<our number> if it is still the placeholder
@@ -28,6 +28,9 @@
 //!   delete, and what was made would be thrown away.
 //! - **L4, a placeholder is nothing.** It is empty, and real empty values have a flag: whoever reads it says that the key is
 //!   missing. Who dies leaves it for the rest of the lease; whoever comes next takes it over.
+//!
+//! The server is told one second more than the lease, and may make two less of it: who dies is followed after the lease less
+//! a second at the earliest, and a second at the latest.
 //!
 //! A lost reply can only refuse a write that might have been let through. The server may evict both items: then two may
 //! make the value, and the one that was evicted does not write it. A server that is started anew counts its numbers from 1
@@ -226,7 +229,7 @@ impl Held {
 
 /// When what was just put in for so many seconds ends, at the earliest.
 fn ends(seconds: u32) -> Instant {
-    PreciseClock.now().saturating_add(Duration::from_secs(seconds.saturating_sub(1).into()))
+    PreciseClock.now().saturating_add(Duration::from_secs(seconds.saturating_sub(2).into()))
 }
 
 /// The value of Python's lock.
