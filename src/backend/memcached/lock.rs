@@ -38,7 +38,7 @@
 //!
 //! # Cost
 //! Two exchanges for a creation of something that was missing: taking, and writing, which gives the lock back. One more
-//! where there is an old value. Who waits looks every 10 ms, growing to 100, and asks for the lock alone: memcached has no
+//! where there is an old value. Who waits looks every 10 ms, growing to 50, and asks for the lock alone: memcached has no
 //! way to wake.
 //!
 //! # Source
@@ -64,7 +64,7 @@ use std::time::Duration;
 const MOST_LOOKS: usize = 8;
 
 /// How long who waits sleeps, at the least and the most.
-const NAPS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
+const NAPS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(50));
 
 /// What the key must have for a write to go through.
 enum Guarded {
