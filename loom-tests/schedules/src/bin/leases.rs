@@ -476,7 +476,7 @@ mod model {
 
     /// What may happen, in the order of the fields of `Left`.
     const SHORT: [[u8; 7]; 3] = [[2, 1, 1, 1, 1, 1, 1], [3, 1, 1, 0, 0, 0, 0], [3, 0, 1, 0, 1, 1, 0]];
-    const LONG: [[u8; 7]; 3] = [[3, 1, 1, 0, 1, 0, 0], [2, 2, 2, 1, 0, 0, 0], [3, 1, 1, 1, 0, 0, 0]];
+    const LONG: [[u8; 7]; 2] = [[3, 1, 1, 0, 1, 0, 0], [2, 2, 2, 1, 0, 0, 0]];
     /// Mistakes are found long before all of this has happened; one only when nothing can happen any more.
     const PLANTED: [u8; 7] = [3, 1, 1, 1, 1, 1, 1];
     const TO_THE_END: [u8; 7] = [1, 0, 0, 0, 1, 1, 1];
