@@ -444,15 +444,18 @@ impl Core {
     pub(crate) fn enter(&self, key: &str, now: Instant) -> Claim {
         loop {
             let claim = self.registry.enter(key, now);
-            let is_outdated = claim.state().running().is_some_and(|(epoch, tags)| {
-                epoch <= self.invalidation.newest()
-                    && self.invalidation.judge(key, &tags, epoch) == Some(How::Hard)
-            });
+            let is_outdated =
+                claim.state().running().is_some_and(|(epoch, tags)| self.is_gone(key, &tags, epoch));
             if !is_outdated {
                 return claim;
             }
             self.registry.set_apart(&claim);
         }
+    }
+
+    /// Whether what is from that epoch was invalidated for good.
+    pub(crate) fn is_gone(&self, key: &str, tags: &[String], epoch: u64) -> bool {
+        epoch <= self.invalidation.newest() && self.invalidation.judge(key, tags, epoch) == Some(How::Hard)
     }
 
     /// Whether an item was invalidated, in whatever way, since its creator started.

@@ -272,6 +272,7 @@ impl Spot {
             Ok(false) => {
                 if let Some(item) =
                     seen.item.as_ref().filter(|item| !self.force && self.serves(seen.age, item))
+                    && self.hands_on(seen, item)
                 {
                     // Another process makes it.
                     self.core.counts.count(Count::StaleServed);
@@ -309,13 +310,27 @@ impl Spot {
         };
         if is_news && !self.force {
             let found = self.core.assess(&self.key, found.as_ref(), self.open, self.call);
-            if let (Age::Fresh { .. }, Some(item)) = (found.age, found.item) {
+            if let (Age::Fresh { .. }, Some(item)) = (found.age, found.item)
+                && self.hands_on(seen, &item)
+            {
                 locked.release().await;
                 return Err(Taken::Item(item));
             }
         }
         locked.found = found;
         Ok(locked)
+    }
+
+    /// Whether a value that was not made here may go to all who wait for this flight. Until they have it who comes can tell how
+    /// old it is (K4); what was invalidated before that is seen here.
+    fn hands_on(&self, seen: &Seen, item: &Item) -> bool {
+        let Some(epoch) = item.meta.epoch else { return true };
+        seen.state().start(epoch, &item.meta.tags);
+        let is_valid = !self.core.is_gone(&self.key, &item.meta.tags, epoch);
+        if !is_valid {
+            seen.state().end();
+        }
+        is_valid
     }
 
     fn serves(&self, age: Age, item: &Item) -> bool {

@@ -1,0 +1,140 @@
+impl Hook {
+    fn set(&self, what: impl FnOnce() + Send + 'static) {
+        *self.0.lock().unwrap() = Some(Box::new(what));
+    }
+    fn run(&self) {
+        let what = self.0.lock().unwrap().take();
+        if let Some(what) = what {
+            what();
+        }
+    }
+}
+
+/// Files, with something in between.
+#[derive(Clone)]
+struct Hooked {
+    inner: FileBackend,
+    after_look: Hook,
+    at_acquire: Hook,
+    at_release: Hook,
+    /// The lock of this key fails.
+    broken: Option<&'static str>,
+}
+
+impl Hooked {
+    fn over(inner: FileBackend) -> Self {
+        let hook = Hook::default;
+        Self { inner, after_look: hook(), at_acquire: hook(), at_release: hook(), broken: None }
+    }
+}
+
+/// A lock that can't be asked.
+struct Broken;
+
+/// A store of threads has one step for "unless somebody has it", and tasks that use it must have it, too.
+#[test]
+fn who_puts_in_what_is_absent_by_tasks_is_one() {
+    let _watch = watch();
+    let folder = Folder::new();
+    let (hooked, other) = (Hooked::over(files(&folder)), Arc::new(region(files(&folder))));
+    hooked.after_look.set({
+        let other = Arc::clone(&other);
+        move || assert!(other.set_with("key", 1, SetOptions::new().if_absent()).unwrap())
+    });
+    let region = tasks(hooked);
+    let is_put = pollster::block_on(region.set_with("key", 2, SetOptions::new().if_absent())).unwrap();
+    assert!(!is_put, "another process was first, and was told so");
+    assert_eq!(*other.get::<i32>("key").unwrap().unwrap(), 1);
+}
+
+/// The lock of one of two keys can't be asked: what another process writes meanwhile stays, under the fence and without it.
+#[test]
+fn what_is_newer_stays_when_one_lock_of_a_batch_fails() {
+    let _watch = watch();
+    let folder = Folder::new();
+    let other = region(files(&folder));
+    for keys in [vec!["fenced", "broken"], vec!["broken"]] {
+        let hooked = Hooked { broken: Some("broken"), ..Hooked::over(files(&folder)) };
+        let region = tasks(hooked);
+        for key in &keys {
+            other.delete(key).unwrap();
+        }
+        let made = pollster::block_on(region.get_or_create_multi(&keys, |missing: Vec<&str>| {
+            // Another process, which has read what this one can't know.
+            missing.iter().for_each(|key| other.set(key, 2).unwrap());
+            let made = vec![1; missing.len()];
+            async move { made }
+        }));
+        assert!(made.unwrap().iter().all(|value| **value == 1), "made for its callers");
+        for key in keys {
+            assert_eq!(*other.get::<i32>(key).unwrap().unwrap(), 2, "{key}: what is newer stays");
+        }
+    }
+}
+
+/// Whoever asks after an invalidation has nothing from before it: not the stale value either, that a leader was about to return
+/// because another process makes a new one.
+#[test]
+fn a_stale_value_is_not_served_after_its_invalidation() {
+    let _watch = watch();
+    let (folder, clock) = (Folder::new(), ManualClock::new());
+    let files = || FileBackend::builder(folder.path()).clock(clock.clone()).build().unwrap();
+    let hooked = Hooked::over(files());
+    let policy = RegionPolicy::builder().fresh(SECOND).stale(1000 * SECOND).build().unwrap();
+    let region = Region::builder().backend(hooked.clone()).policy(policy).clock(clock.clone());
+    let region = Arc::new(region.build().unwrap());
+    region.set("key", 1).unwrap();
+    clock.advance(2 * SECOND);
+    let elsewhere = files();
+    let held = Backend::mutex(&elsewhere, "key").unwrap();
+    assert!(held.acquire(Duration::ZERO).unwrap());
+    let late = Arc::new(Mutex::new(None));
+    hooked.at_acquire.set({
+        let (region, late) = (Arc::clone(&region), Arc::clone(&late));
+        move || {
+            region.invalidate(Scope::Region, How::Hard).unwrap();
+            let of = Arc::clone(&region);
+            *late.lock().unwrap() = Some(thread::spawn(move || *of.get_or_create("key", || 3).unwrap()));
+            until("it waits", || region.stats().waits == 1);
+        }
+    });
+    let leader = thread::spawn({
+        let region = Arc::clone(&region);
+        move || *region.get_or_create("key", || 2).unwrap()
+    });
+    until("both are there", || late.lock().unwrap().is_some() && region.stats().waits == 1);
+    held.release().unwrap();
+    leader.join().unwrap();
+    let late = late.lock().unwrap().take().unwrap();
+    assert_ne!(late.join().unwrap(), 1, "it came after the invalidation");
+}
+
+/// The same of a value that another process has made, and that a leader finds under the lock.
+#[test]
+fn a_value_found_under_the_lock_is_not_served_after_its_invalidation() {
+    let _watch = watch();
+    let folder = Folder::new();
+    let hooked = Hooked::over(files(&folder));
+    let one = Arc::new(region(hooked.clone()));
+    let other = region(files(&folder));
+    // Made between the look and the lock.
+    hooked.at_acquire.set(move || other.set("key", 1).unwrap());
+    let late = Arc::new(Mutex::new(None));
+    hooked.at_release.set({
+        let (region, late, hooked) = (Arc::clone(&one), Arc::clone(&late), hooked.clone());
+        move || {
+            region.invalidate(Scope::Region, How::Hard).unwrap();
+            let leads = Arc::new(AtomicBool::new(false));
+            hooked.at_acquire.set({
+                let leads = Arc::clone(&leads);
+                move || leads.store(true, SeqCst)
+            });
+            let of = Arc::clone(&region);
+            *late.lock().unwrap() = Some(thread::spawn(move || *of.get_or_create("key", || 3).unwrap()));
+            until("it waits, or leads", || region.stats().waits == 1 || leads.load(SeqCst));
+        }
+    });
+    assert_eq!(*one.get_or_create("key", || 2).unwrap(), 1, "another process was first");
+    let late = late.lock().unwrap().take().unwrap();
+    assert_eq!(late.join().unwrap(), 3, "it came after the invalidation");
+}
