@@ -138,3 +138,68 @@ fn a_value_found_under_the_lock_is_not_served_after_its_invalidation() {
     let late = late.lock().unwrap().take().unwrap();
     assert_eq!(late.join().unwrap(), 3, "it came after the invalidation");
 }
+
+/// A store of threads whose locks are others', until the door opens.
+struct Elsewhere(MemoryBackend, Arc<Door>, Arc<AtomicUsize>);
+
+impl Backend for Elsewhere {
+    fn get(&self, key: &str) -> Result<Option<Stored>, Error> {
+        Backend::get(&self.0, key)
+    }
+    fn set(&self, put: Put<'_>) -> Result<(), Error> {
+        Backend::set(&self.0, put)
+    }
+    fn delete(&self, key: &str) -> Result<bool, Error> {
+        Backend::delete(&self.0, key)
+    }
+    fn mutex(&self, _key: &str) -> Option<Box<dyn CacheMutex>> {
+        Some(Box::new(HeldElsewhere(Arc::clone(&self.1), Arc::clone(&self.2))))
+    }
+    fn takes(&self) -> Takes {
+        Takes::Bytes
+    }
+}
+
+struct HeldElsewhere(Arc<Door>, Arc<AtomicUsize>);
+
+impl CacheMutex for HeldElsewhere {
+    fn acquire(&self, wait: Duration) -> Result<bool, Error> {
+        let begun = servers::Timer::start();
+        self.1.fetch_add(usize::from(!wait.is_zero()), SeqCst);
+        while !self.0.is_open() && begun.elapsed() < wait {
+            thread::park_timeout(SECOND / 100);
+        }
+        Ok(self.0.is_open())
+    }
+    fn release(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+/// However many tasks wait for locks that other processes hold: the others can ask the store.
+#[test]
+fn tasks_that_wait_for_locks_leave_threads_to_others() {
+    const MANY: usize = 600;
+    let _watch = watch();
+    let door = Arc::new(Door::default());
+    let memory = MemoryBackend::builder().serialized(true).build().unwrap();
+    let waits = Arc::new(AtomicUsize::new(0));
+    let region = Arc::new(tasks(Elsewhere(memory, Arc::clone(&door), Arc::clone(&waits))));
+    pollster::block_on(region.set("there", 7)).unwrap();
+    let waiting: Vec<_> = (0..MANY)
+        .map(|i| {
+            let region = Arc::clone(&region);
+            smol::spawn(async move { *region.get_or_create(&i.to_string(), async { 1 }).await.unwrap() })
+        })
+        .collect();
+    until("all have come to the lock", || region.stats().leads == MANY as u64);
+    // So many threads there are for what blocks, where nobody has said otherwise.
+    let begun = servers::Timer::start();
+    until("all threads wait", || waits.load(SeqCst) >= 500 || begun.elapsed() > 2 * SECOND);
+    let begun = servers::Timer::start();
+    assert_eq!(*pollster::block_on(region.get::<i32>("there")).unwrap().unwrap(), 7);
+    let took = begun.elapsed();
+    door.open();
+    assert!(waiting.into_iter().all(|task| pollster::block_on(task) == 1));
+    assert!(took < 5 * SECOND, "a read of what is there took {took:?}");
+}

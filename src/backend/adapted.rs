@@ -8,6 +8,7 @@ use super::{
 use crate::codec::{Codec, Envelope};
 use crate::error::Error;
 use crate::sync::{Arc, PlainMutex, lock_plain};
+use crate::time::{Clock, PreciseClock};
 use std::fmt;
 use std::future::ready;
 use std::time::Duration;
@@ -240,7 +241,11 @@ impl AsyncBackend for OnThreads {
     }
 }
 
-/// A blocking mutex for tasks.
+/// How long a task waits for a mutex until it tries again, at first and in the end.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(50));
+
+/// A blocking mutex for tasks. It is tried again and again: waiting for it would take a thread of those that all blocking
+/// operations share, and with all of them waiting nobody could give a lock back.
 struct MutexOnThreads(Arc<dyn CacheMutex>);
 
 /// A lock that a thread has taken for a task: given back at once if the task has gone meanwhile.
@@ -256,11 +261,22 @@ impl Drop for Taken {
 
 impl AsyncCacheMutex for MutexOnThreads {
     fn acquire(&self, wait: Duration) -> BoxFuture<'_, Result<bool, Error>> {
-        let mutex = Arc::clone(&self.0);
-        let take = move || Ok::<_, Error>(mutex.acquire(wait)?.then(|| Taken(Some(mutex))));
         Box::pin(async move {
-            let taken = blocking::unblock(take).await?;
-            Ok(taken.is_some_and(|mut taken| taken.0.take().is_some()))
+            let until = PreciseClock.precise().saturating_add(wait);
+            let mut pause = PAUSES.0;
+            loop {
+                let mutex = Arc::clone(&self.0);
+                let take = move || Ok::<_, Error>(mutex.acquire(Duration::ZERO)?.then(|| Taken(Some(mutex))));
+                if blocking::unblock(take).await?.is_some_and(|mut taken| taken.0.take().is_some()) {
+                    return Ok(true);
+                }
+                let left = until.saturating_duration_since(PreciseClock.precise());
+                if left.is_zero() {
+                    return Ok(false);
+                }
+                futures_timer::Delay::new(pause.min(left)).await;
+                pause = (pause * 3 / 2).min(PAUSES.1);
+            }
         })
     }
     fn release(&self) -> BoxFuture<'_, Result<(), Error>> {
