@@ -203,3 +203,31 @@ fn tasks_that_wait_for_locks_leave_threads_to_others() {
     assert!(waiting.into_iter().all(|task| pollster::block_on(task) == 1));
     assert!(took < 5 * SECOND, "a read of what is there took {took:?}");
 }
+
+/// What asks a store nothing is no answer of its: a breaker opens for tasks, too, whose conditional writes begin with nothing.
+#[test]
+fn a_breaker_opens_for_tasks() {
+    let _watch = watch();
+    let mut server = Memcached::start();
+    let url = format!("memcached://{}?breaker=5&cooldown=1h", server.address());
+    let breaker = Breaker::new(5, 3600 * SECOND);
+    let backend = MemcachedBackend::builder().server(server.address()).timeout(SECOND / 10).build().unwrap();
+    let region = Region::builder().backend(backend).wrap(breaker.clone()).build_async().unwrap();
+    let by_url = AsyncRegion::from_url(&url).unwrap();
+    let make = |region: &AsyncRegion, key: &str| {
+        assert_eq!(*pollster::block_on(region.get_or_create(key, async { 1 })).unwrap(), 1);
+    };
+    make(&region, "before");
+    make(&by_url, "before");
+    server.kill();
+    for key in ["one", "two", "three", "four", "five"] {
+        make(&region, key);
+        make(&by_url, key);
+    }
+    assert!(breaker.is_open(), "the store has failed four times for each of five creations");
+    let errors = || by_url.stats().backend_errors;
+    let before = errors();
+    server.restart();
+    make(&by_url, "six");
+    assert_eq!(errors() - before, 3, "it is not asked for an hour: read, lock, write");
+}

@@ -11,7 +11,8 @@
 //! - **B1, one on trial.** Of the calls that find the time over one moves it on, by one compare-and-set, and is let through.
 //!   If it never ends, another one is, after the next cooldown.
 //! - **B2, only the store's silence counts**: errors of the kinds [`Unavailable`](ErrorKind::Unavailable) and
-//!   [`Timeout`](ErrorKind::Timeout). A store that refuses has answered.
+//!   [`Timeout`](ErrorKind::Timeout). A store that refuses has answered;
+//!   a conditional write of nothing, by which its users learn whether it has such a step, has not asked it.
 //!
 //! # Cost
 //! Closed: one load before a call. A failure is a few relaxed stores.
@@ -195,6 +196,9 @@ impl Proxy for Breaker {
         puts: &[Put<'_>],
         keeps: &dyn Fn(usize, Option<&Stored>) -> bool,
     ) -> Option<Result<Vec<bool>, Error>> {
+        if puts.is_empty() {
+            return next.set_unless(puts, keeps);
+        }
         match self.admit() {
             Ok(()) => next.set_unless(puts, keeps).map(|done| self.note(done)),
             Err(error) => Some(Err(error)),
@@ -255,6 +259,9 @@ impl AsyncProxy for Breaker {
         puts: &'a [Put<'a>],
         keeps: &'a (dyn Fn(usize, Option<&Stored>) -> bool + Send + Sync),
     ) -> BoxFuture<'a, Option<Result<Vec<bool>, Error>>> {
+        if puts.is_empty() {
+            return next.set_unless(puts, keeps);
+        }
         if let Err(error) = self.admit() {
             return Box::pin(ready(Some(Err(error))));
         }
