@@ -139,6 +139,51 @@ fn a_value_found_under_the_lock_is_not_served_after_its_invalidation() {
     assert_eq!(late.join().unwrap(), 3, "it came after the invalidation");
 }
 
+/// A server that was stopped for a moment grants a lock to somebody who has given up since: nobody has it, so nobody is to wait
+/// for its lease.
+#[test]
+fn a_lock_that_memcached_granted_too_late_is_given_back() {
+    let _watch = watch();
+    let server = Memcached::start();
+    let open =
+        |timeout| MemcachedBackend::builder().server(server.address()).timeout(timeout).build().unwrap();
+    let (impatient, other) = (open(SECOND / 10), open(SECOND));
+    Backend::get(&impatient, "connected").unwrap();
+    server.pause();
+    let lock = Backend::mutex(&impatient, "key").unwrap();
+    assert_eq!(lock.acquire(Duration::ZERO).unwrap_err().kind(), ErrorKind::Timeout);
+    server.resume();
+    // It comes to what it was asked before.
+    servers::pass(SECOND / 5);
+    let next = Backend::mutex(&other, "key").unwrap();
+    assert!(next.acquire(5 * SECOND).unwrap(), "nobody has it, and the lease is 30 s");
+}
+
+/// The same of one whose holder could not tell that it gives it back.
+#[test]
+fn a_lock_that_a_stopped_memcached_was_not_given_is_given_back_later() {
+    let _watch = watch();
+    let server = Memcached::start();
+    let open =
+        |timeout| MemcachedBackend::builder().server(server.address()).timeout(timeout).build().unwrap();
+    let (impatient, other) = (open(SECOND / 10), open(SECOND));
+    for by_drop in [false, true] {
+        let lock = Backend::mutex(&impatient, "key").unwrap();
+        assert!(lock.acquire(Duration::ZERO).unwrap());
+        server.pause();
+        if by_drop {
+            drop(lock);
+            servers::pass(SECOND / 2);
+        } else {
+            lock.release().unwrap_err();
+        }
+        server.resume();
+        let next = Backend::mutex(&other, "key").unwrap();
+        assert!(next.acquire(5 * SECOND).unwrap(), "nobody has it, and the lease is 30 s");
+        next.release().unwrap();
+    }
+}
+
 /// A store of threads whose locks are others', until the door opens.
 struct Elsewhere(MemoryBackend, Arc<Door>, Arc<AtomicUsize>);
 

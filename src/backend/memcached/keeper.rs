@@ -9,6 +9,9 @@
 //!   lock, and says so there.
 //! - **P2, a server that does not answer delays its own.** In one turn it is asked until it has failed once; who else is
 //!   there comes again after a short time.
+//! - **P3, nobody waits for a lock that nobody has.** One that was given up, or may have been taken without its taker knowing
+//!   (its reply came too late), is given back when the server answers again; at the latest it ends with its lease. A command
+//!   that the server has not come to yet is waited for a little.
 #![forbid(unsafe_code)]
 
 use super::lock::Held;
@@ -19,12 +22,37 @@ use std::time::Duration;
 /// After so long a renewal that has failed is tried again, if its turn is not sooner.
 const AGAIN: Duration = Duration::from_millis(500);
 
+/// What leases may last longer than they are prolonged for: the server's seconds are whole ones.
+const ROUNDED: Duration = Duration::from_secs(2);
+
+/// So often a server says that there is no such lock until it is believed.
+const ENOUGH: u32 = 4;
+
 struct Kept {
     held: Arc<Held>,
     due: Instant,
     every: Duration,
     /// Nobody has it any more: it is to be given back.
-    is_given_up: bool,
+    given_up: Option<GivenUp>,
+}
+
+struct GivenUp {
+    /// When it has ended by itself.
+    until: Instant,
+    /// How often the server has known nothing of it.
+    misses: u32,
+}
+
+impl Kept {
+    fn new(held: &Arc<Held>, every: Duration) -> Self {
+        let due = PreciseClock.now().saturating_add(every);
+        Self { held: Arc::clone(held), due, every, given_up: None }
+    }
+
+    fn give_up(&mut self) {
+        self.due = PreciseClock.now();
+        self.given_up = Some(GivenUp { until: self.due.saturating_add(self.every * 3 + ROUNDED), misses: 0 });
+    }
 }
 
 #[derive(Default)]
@@ -43,8 +71,10 @@ pub(super) struct Keeper {
 impl Keeper {
     /// Prolongs it from now on, each time that so much has passed.
     pub(super) fn keep(self: &Arc<Self>, held: &Arc<Held>, every: Duration) {
-        let due = PreciseClock.now().saturating_add(every);
-        let kept = Kept { held: Arc::clone(held), due, every, is_given_up: false };
+        self.add(Kept::new(held, every));
+    }
+
+    fn add(self: &Arc<Self>, kept: Kept) {
         let mut list = lock_plain(&self.list);
         list.kept.push(kept);
         if !list.has_thread {
@@ -59,13 +89,18 @@ impl Keeper {
         lock_plain(&self.list).kept.retain(|kept| !Arc::ptr_eq(&kept.held, held));
     }
 
-    /// Gives it back, some time soon.
-    pub(super) fn give_up(&self, held: Arc<Held>) {
+    /// Gives it back, some time soon: one that was taken, or may have been. `every`: as in `keep`.
+    pub(super) fn give_up(self: &Arc<Self>, held: &Arc<Held>, every: Duration) {
         let mut list = lock_plain(&self.list);
-        if let Some(kept) = list.kept.iter_mut().find(|kept| Arc::ptr_eq(&kept.held, &held)) {
-            kept.is_given_up = true;
-            self.signal.raise();
+        let kept = list.kept.iter_mut().find(|kept| Arc::ptr_eq(&kept.held, held));
+        let is_kept = kept.map(Kept::give_up).is_some();
+        drop(list);
+        if !is_kept {
+            let mut kept = Kept::new(held, every);
+            kept.give_up();
+            self.add(kept);
         }
+        self.signal.raise();
     }
 
     /// Lets the thread end if there is nothing left.
@@ -85,36 +120,44 @@ impl Keeper {
     /// Does what is due. Returns when the next is.
     fn turn(&self) -> Option<Instant> {
         let now = PreciseClock.now();
-        let (due, given_up): (Vec<_>, Vec<_>) = {
-            let mut list = lock_plain(&self.list);
-            let given_up = list.kept.extract_if(.., |kept| kept.is_given_up).map(|kept| kept.held).collect();
-            let due =
-                list.kept.iter().filter(|kept| kept.due <= now).map(|kept| Arc::clone(&kept.held)).collect();
-            (due, given_up)
-        };
+        let of = |kept: &Kept| (Arc::clone(&kept.held), kept.given_up.is_some());
+        let mut due: Vec<(Arc<Held>, bool)> =
+            lock_plain(&self.list).kept.iter().filter(|kept| kept.due <= now).map(of).collect();
+        // Others wait for those that are given up.
+        due.sort_by_key(|(_, is_given_up)| !is_given_up);
         let mut silent: Vec<usize> = Vec::new();
-        let mut ask = |held: &Held, what: fn(&Held) -> Result<(), crate::error::Error>| {
-            let is_done = !silent.contains(&held.server_index()) && what(held).is_ok();
-            if !is_done {
+        let mut ask = |held: &Held, is_given_up: bool| {
+            if silent.contains(&held.server_index()) {
+                return None;
+            }
+            let done = if is_given_up { held.lay() } else { held.renew().map(|()| true) };
+            if done.is_err() {
                 silent.push(held.server_index());
             }
-            is_done
+            done.ok()
         };
-        for held in given_up {
-            // If it can't be told its lease ends.
-            ask(&held, Held::release);
-        }
-        let done: Vec<bool> = due.iter().map(|held| ask(held, Held::renew)).collect();
+        let done: Vec<Option<bool>> = due.iter().map(|(held, is_given_up)| ask(held, *is_given_up)).collect();
         let after = PreciseClock.now();
         let mut list = lock_plain(&self.list);
-        for (held, is_done) in due.iter().zip(done) {
-            if let Some(kept) = list.kept.iter_mut().find(|kept| Arc::ptr_eq(&kept.held, held)) {
-                let begun = if is_done { now } else { after };
-                kept.due = begun.saturating_add(if is_done { kept.every } else { kept.every.min(AGAIN) });
+        for ((held, was_given_up), done) in due.iter().zip(done) {
+            let Some(i) = list.kept.iter().position(|kept| Arc::ptr_eq(&kept.held, held)) else { continue };
+            let kept = &mut list.kept[i];
+            match &mut kept.given_up {
+                None if done.is_some() => kept.due = now.saturating_add(kept.every),
+                None => kept.due = after.saturating_add(kept.every.min(AGAIN)),
+                // Since then: it has its turn at once.
+                Some(_) if !was_given_up => {}
+                Some(given_up) => {
+                    given_up.misses += u32::from(done == Some(false));
+                    kept.due = after.saturating_add(kept.every.min(AGAIN));
+                    if done == Some(true) || given_up.misses >= ENOUGH || given_up.until <= after {
+                        list.kept.swap_remove(i);
+                    }
+                }
             }
         }
-        list.kept.retain(|kept| !kept.held.is_over());
-        let next = list.kept.iter().map(|kept| if kept.is_given_up { now } else { kept.due }).min();
+        list.kept.retain(|kept| kept.given_up.is_some() || !kept.held.is_over());
+        let next = list.kept.iter().map(|kept| kept.due).min();
         list.has_thread = next.is_some();
         next
     }

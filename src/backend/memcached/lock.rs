@@ -199,6 +199,17 @@ impl Held {
         Ok(())
     }
 
+    /// Gives back what nobody has any more, or may have been taken by a question whose reply nobody got. False: there is none,
+    /// or not yet.
+    pub(super) fn lay(&self) -> Result<bool, Error> {
+        if lock_plain(&self.state).lock.is_some() {
+            return self.release().map(|()| true);
+        }
+        let Some(lock) = self.found_again()? else { return Ok(false) };
+        self.server().ask_one(Ask::Delete { key: &self.lock, same: Some(lock) })?;
+        Ok(true)
+    }
+
     /// Writes under the lock, and gives it back in the same exchange. False: newer state has come. `ttl`: `None` takes
     /// the key out.
     pub(super) fn write(&self, value: &[u8], flags: u32, ttl: Option<u32>) -> Result<bool, Error> {
@@ -275,35 +286,44 @@ impl Lock {
             Layout::Own => format!("{:016x}{:016x}", random(), random()),
             Layout::Python => ONE.to_owned(),
         };
-        let put = Ask::Set {
-            key: &self.lock,
-            value: token.as_bytes(),
-            flags: 0,
-            ttl: self.core.lease_seconds(),
-            when: When::Absent,
-        };
-        let asks = [put, self.look()];
-        let mut answers = self.server().ask(if is_first { &asks } else { &asks[..1] })?.into_iter();
-        let Some(Answer::Done(lock)) = answers.next() else { return Ok(false) };
-        let state = State { lock: Some(lock), guarded: Guarded::Overtaken };
         let held = Arc::new(Held {
             core: Arc::clone(&self.core),
             server: self.server,
             key: self.key.clone(),
             lock: self.lock.clone(),
             token,
-            state: PlainMutex::new(state),
-            is_over: AtomicBool::new(false),
+            state: PlainMutex::new(State { lock: None, guarded: Guarded::Overtaken }),
+            is_over: AtomicBool::new(true),
         });
+        let put = Ask::Set {
+            key: &self.lock,
+            value: held.token.as_bytes(),
+            flags: 0,
+            ttl: self.core.lease_seconds(),
+            when: When::Absent,
+        };
+        let asks = [put, self.look()];
+        let every = self.core.renews_after();
+        let answers = match self.server().ask(if is_first { &asks } else { &asks[..1] }) {
+            Ok(answers) => answers,
+            Err(error) => {
+                // It may have been taken all the same, or be taken yet.
+                self.core.keeper.give_up(&held, every);
+                return Err(error);
+            }
+        };
+        let mut answers = answers.into_iter();
+        let Some(Answer::Done(lock)) = answers.next() else { return Ok(false) };
+        held.set_lock(&mut lock_plain(&held.state), Some(lock));
         // From here on it is prolonged, and given back whatever happens.
-        self.core.keeper.keep(&held, self.core.renews_after());
+        self.core.keeper.keep(&held, every);
         match self.guard(&held, answers.next()) {
             Ok(found) => {
                 *lock_plain(&self.held) = Some((held, found));
                 Ok(true)
             }
             Err(error) => {
-                self.core.keeper.give_up(held);
+                self.core.keeper.give_up(&held, every);
                 Err(error)
             }
         }
@@ -382,7 +402,10 @@ impl CacheMutex for Lock {
     fn release(&self) -> Result<(), Error> {
         let Some((held, _)) = lock_plain(&self.held).take() else { return Ok(()) };
         let released = held.release();
-        self.core.keeper.forget(&held);
+        match &released {
+            Ok(()) => self.core.keeper.forget(&held),
+            Err(_) => self.core.keeper.give_up(&held, self.core.renews_after()),
+        }
         released
     }
 
@@ -409,7 +432,7 @@ impl CacheMutex for Lock {
 impl Drop for Lock {
     fn drop(&mut self) {
         if let Some((held, _)) = lock_plain(&self.held).take() {
-            self.core.keeper.give_up(held);
+            self.core.keeper.give_up(&held, self.core.renews_after());
         }
     }
 }
