@@ -184,6 +184,19 @@ fn a_lock_that_a_stopped_memcached_was_not_given_is_given_back_later() {
     }
 }
 
+/// A server that has begun anew numbers its messages otherwise than before: else a listener could take the first of them for
+/// those that it knows.
+#[test]
+fn the_messages_of_a_new_server_have_new_numbers() {
+    let mut server = Redis::start();
+    let backend = RedisBackend::builder("127.0.0.1", server.port()).build().unwrap();
+    let bus = Backend::bus(&backend).unwrap();
+    let before = bus.publish("topic", b"message").unwrap();
+    assert_eq!(bus.publish("topic", b"message").unwrap(), before + 1);
+    server.restart();
+    assert!(bus.publish("topic", b"message").unwrap() > before + 1);
+}
+
 /// A store of threads whose locks are others', until the door opens.
 struct Elsewhere(MemoryBackend, Arc<Door>, Arc<AtomicUsize>);
 

@@ -214,8 +214,13 @@ if redis.call('GET', key) ~= ARGV[1] then return 0 end
 redis.call('DEL', key)
 wake(ARGV[2])
 return 1";
-    /// Sends a message: the topic's channel, the message. Returns its number.
+    /// Sends a message: the topic's channel, the message. Returns its number. The first one's is the time, in µs: a server that
+    /// has lost its numbers gives none again that were known.
     PUBLISH = r"
+if redis.call('EXISTS', key) == 0 then
+  local time = redis.call('TIME')
+  redis.call('SET', key, string.format('%.0f', time[1] * 1000000 + time[2]))
+end
 local sequence = redis.call('INCR', key)
 redis.call('PUBLISH', ARGV[1], string.format('%.0f', sequence) .. ':' .. ARGV[2])
 return sequence";
