@@ -197,6 +197,28 @@ fn the_messages_of_a_new_server_have_new_numbers() {
     assert!(bus.publish("topic", b"message").unwrap() > before + 1);
 }
 
+/// A lock whose key is another application's by now can't be given back: the server is not asked for ever.
+#[test]
+fn a_lock_that_can_not_be_given_back_is_left_to_its_lease() {
+    let server = Redis::start();
+    let builder = RedisBackend::builder("127.0.0.1", server.port()).lease(3 * SECOND / 10);
+    let backend = builder.build().unwrap();
+    let lock = Backend::mutex(&backend, "key").unwrap();
+    assert!(lock.acquire(Duration::ZERO).unwrap());
+    server.ask(&["SET", "key", "another's"]);
+    lock.release().unwrap_err();
+    drop(lock);
+    let scripts = || {
+        let told = server.ask(&["INFO", "commandstats"]);
+        let line = told.lines().find(|line| line.starts_with("cmdstat_evalsha:")).unwrap().to_owned();
+        line.split(['=', ',']).nth(1).unwrap().parse::<u64>().unwrap()
+    };
+    servers::pass(2 * SECOND);
+    let before = scripts();
+    servers::pass(SECOND);
+    assert_eq!(scripts(), before, "it is asked again and again");
+}
+
 /// A store of threads whose locks are others', until the door opens.
 struct Elsewhere(MemoryBackend, Arc<Door>, Arc<AtomicUsize>);
 

@@ -21,12 +21,18 @@ const ENOUGH: u8 = 4;
 /// More than so many are left to their leases.
 const MOST_GHOSTS: usize = 1000;
 
+struct Ghost {
+    held: Arc<Held>,
+    /// How often the server has known nothing of it.
+    misses: u8,
+    since: Instant,
+}
+
 #[derive(Default)]
 struct State {
     /// With the time of the last renewal.
     held: Vec<(Arc<Held>, Instant)>,
-    /// With how often the server has known nothing of it.
-    ghosts: Vec<(Arc<Held>, u8)>,
+    ghosts: Vec<Ghost>,
     is_running: bool,
 }
 
@@ -61,7 +67,7 @@ impl Keeper {
             if !matches!(reply, Ok(Value::Int(1))) {
                 keeper.start(|state| {
                     if state.ghosts.len() < MOST_GHOSTS {
-                        state.ghosts.push((held, 0));
+                        state.ghosts.push(Ghost { held, misses: 0, since: PreciseClock.precise() });
                     }
                 });
             }
@@ -106,17 +112,22 @@ impl Keeper {
     }
 
     async fn lay_ghosts(&self) {
-        let ghosts: Vec<Arc<Held>> =
-            lock_plain(&self.state).ghosts.iter().map(|(held, _)| Arc::clone(held)).collect();
+        let ghosts: Vec<Arc<Held>> = {
+            let now = PreciseClock.precise();
+            let mut state = lock_plain(&self.state);
+            // By then it has ended by itself.
+            state.ghosts.retain(|ghost| now.saturating_duration_since(ghost.since) < self.lease);
+            state.ghosts.iter().map(|ghost| Arc::clone(&ghost.held)).collect()
+        };
         let orders = ghosts.iter().map(|held| held.release_order()).collect();
         let Ok(replies) = self.link.ask(Via::Tasks, "redis release", orders).await else { return };
         let mut state = lock_plain(&self.state);
         for (held, reply) in ghosts.iter().zip(replies) {
-            let Some(i) = state.ghosts.iter().position(|(other, _)| Arc::ptr_eq(other, held)) else {
+            let Some(i) = state.ghosts.iter().position(|other| Arc::ptr_eq(&other.held, held)) else {
                 continue;
             };
-            state.ghosts[i].1 += 1;
-            if matches!(reply, Value::Int(1)) || state.ghosts[i].1 >= ENOUGH {
+            state.ghosts[i].misses += 1;
+            if matches!(reply, Value::Int(1)) || state.ghosts[i].misses >= ENOUGH {
                 state.ghosts.swap_remove(i);
             }
         }
