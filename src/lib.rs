@@ -113,7 +113,8 @@
 //! std only. On Linux the default clock is the kernel's coarse one; elsewhere the precise one. Memory that was taken out is
 //! freed by later writes, at the end of their calls, never by readers: an idle cache keeps a little of it until
 //! [`Cache::run_pending`]. A live [`Pinned`] keeps all of it. After `fork` without `exec` a child must not use a cache that
-//! another thread of the parent was writing to.
+//! another thread of the parent was writing to. Nor may it make values by a region over Redis or memcached that its parent has
+//! used: leases are renewed, waiters woken and messages heard by threads that a child doesn't have.
 //!
 //! # Cost
 //!

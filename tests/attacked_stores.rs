@@ -219,6 +219,37 @@ fn a_lock_that_can_not_be_given_back_is_left_to_its_lease() {
     assert_eq!(scripts(), before, "it is asked again and again");
 }
 
+/// A child of a fork has connections of its own: replies on the parent's would reach whoever reads first.
+#[test]
+fn a_forked_child_does_not_use_its_parents_connections() {
+    let (redis, memcached) = (Redis::start(), Memcached::start());
+    let one = RedisBackend::builder("127.0.0.1", redis.port()).build().unwrap();
+    let other = MemcachedBackend::builder().server(memcached.address()).build().unwrap();
+    let received = || {
+        let told = redis.ask(&["INFO", "stats"]);
+        let line = told.lines().find_map(|line| line.strip_prefix("total_connections_received:")).unwrap();
+        (line.trim().parse::<u64>().unwrap(), memcached.statistic("total_connections"))
+    };
+    let get = || Backend::get(&one, "key").is_ok() && Backend::get(&other, "key").is_ok();
+    assert!(get());
+    let before = received();
+    // SAFETY: the child uses nothing that another thread may have locked, and ends without unwinding.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let code = i32::from(!get());
+        // SAFETY: it ends the process.
+        unsafe { libc::_exit(code) };
+    }
+    let mut status = 0;
+    // SAFETY: the child is this process's own, and `status` is a place to write to.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+    assert_eq!(status, 0, "the child was answered");
+    let after = received();
+    // Each question of the test's own is a connection, too.
+    assert_eq!(after, (before.0 + 2, before.1 + 2), "(Redis, memcached)");
+    assert!(get(), "the parent's are as they were");
+}
+
 /// A store of threads whose locks are others', until the door opens.
 struct Elsewhere(MemoryBackend, Arc<Door>, Arc<AtomicUsize>);
 

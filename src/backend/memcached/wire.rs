@@ -132,8 +132,9 @@ pub(super) struct Connections {
 pub(super) struct Meta {
     name: String,
     connections: Connections,
-    /// `None`: its name is still to be resolved.
-    client: PlainMutex<Option<exp::MetaClient>>,
+    /// With the process whose connections it has: a child that was forked makes its own. `None`: its name is still to be
+    /// resolved.
+    client: PlainMutex<Option<(u32, exp::MetaClient)>>,
 }
 
 impl Meta {
@@ -143,7 +144,10 @@ impl Meta {
     }
 
     fn client(&self, operation: &str) -> Result<exp::MetaClient, Error> {
-        if let Some(client) = &*lock_plain(&self.client) {
+        let process = std::process::id();
+        let former = lock_plain(&self.client).take_if(|(of, _)| *of != process);
+        drop(former);
+        if let Some((_, client)) = &*lock_plain(&self.client) {
             return Ok(client.clone());
         }
         // Without the lock: a name may take long to be resolved.
@@ -154,7 +158,7 @@ impl Meta {
             .max_idle(self.connections.most)
             .connect(self.name.as_str());
         match made {
-            Ok(client) => Ok(lock_plain(&self.client).get_or_insert(client).clone()),
+            Ok(client) => Ok(lock_plain(&self.client).get_or_insert((process, client)).1.clone()),
             Err(error) => Err(self.error(operation, 0, error)),
         }
     }

@@ -4,6 +4,7 @@
 //! - **One at a time.** A connection is out with one thread or on the stack. What comes back to the stack has no reply
 //!   outstanding: after an error, or a late reply, it is closed.
 //! - **No more than so many** are open; who wants one more waits, for `timeout` at the most.
+//! - **A process has its own.** A child that was forked closes what it has of its parent's.
 //! - **A closed one is closed for all.** Where the server has closed one it has closed all, or its successor knows none of
 //!   them: those that are idle are closed, and the question is asked once more.
 //!
@@ -28,6 +29,18 @@ struct Stack {
     /// Raised when all that are open are to go.
     era: u64,
     client: Option<Client>,
+    /// Whose connections these are.
+    process: u32,
+}
+
+impl Stack {
+    /// A child that was forked has none: on its parent's it would have the parent's replies, and the parent its own.
+    fn begin_anew_in_a_child(&mut self) {
+        let process = std::process::id();
+        if self.process != process {
+            *self = Self { era: self.era + 1, process, ..Self::default() };
+        }
+    }
 }
 
 pub(super) struct Threads {
@@ -113,6 +126,7 @@ impl Threads {
     fn take_out(&self) -> Result<Out<'_>, Failed> {
         let until = PreciseClock.precise().saturating_add(self.target.timeout);
         let mut stack = lock(&self.stack);
+        stack.begin_anew_in_a_child();
         loop {
             if let Some(connection) = stack.idle.pop() {
                 return Ok(Out {
