@@ -197,6 +197,20 @@ fn the_messages_of_a_new_server_have_new_numbers() {
     assert!(bus.publish("topic", b"message").unwrap() > before + 1);
 }
 
+/// The time that a backend gives to entries which have none is not one for invalidations.
+#[test]
+fn shared_invalidations_stay() {
+    let server = Redis::start();
+    let backend = RedisBackend::builder("127.0.0.1", server.port()).ttl(Some(60 * SECOND)).build().unwrap();
+    let shared = SharedInvalidation::over(Store::both(backend.clone()), "notes").unwrap();
+    let region = Region::builder().backend(backend).invalidation(shared).build().unwrap();
+    region.invalidate(Scope::Tag("tag"), How::Hard).unwrap();
+    for key in ["dogpile:notes:notes", "dogpile:notes-number:notes"] {
+        let left: i64 = server.ask(&["PTTL", key]).parse().unwrap();
+        assert!(left == -1 || left > 1_000_000_000, "{key} ends in {left} ms: entries may live longer");
+    }
+}
+
 /// A lock whose key is another application's by now can't be given back: the server is not asked for ever.
 #[test]
 fn a_lock_that_can_not_be_given_back_is_left_to_its_lease() {
@@ -341,4 +355,26 @@ fn a_breaker_opens_for_tasks() {
     server.restart();
     make(&by_url, "six");
     assert_eq!(errors() - before, 3, "it is not asked for an hour: read, lock, write");
+}
+
+/// Notes are read from the store that all processes share, and not from the memory before it.
+#[test]
+fn tiers_do_not_hide_shared_invalidations() {
+    let _watch = watch();
+    let far = MemoryBackend::builder().serialized(true).build().unwrap();
+    let process = || {
+        let tiers = TieredBackend::builder(Store::both(far.clone())).near_ttl(3600 * SECOND).build().unwrap();
+        let refresh = (SECOND / 100, Duration::ZERO);
+        let shared = SharedInvalidation::with(Store::both(tiers.clone()), "notes", refresh.0, refresh.1).unwrap();
+        Region::builder().backend(tiers).invalidation(shared).build().unwrap()
+    };
+    let (one, other) = (process(), process());
+    one.tagged(["tag"]).get_or_create("key", || 1).unwrap();
+    for tag in ["another", "tag"] {
+        assert_eq!(*other.get::<i32>("key").unwrap().unwrap(), 1);
+        one.invalidate(Scope::Tag(tag), How::Hard).unwrap();
+        // The other has seen the first of the two notes.
+        servers::pass(SECOND / 5);
+    }
+    until("it is seen", || other.get::<i32>("key").unwrap().is_none());
 }

@@ -267,7 +267,7 @@ impl Epochs {
         let now = unix_nanos(clock).max(seen.saturating_add(1));
         let mut last = self.last.load(Ordering::Relaxed);
         loop {
-            let next = now.max(last + 1);
+            let next = now.max(last.saturating_add(1));
             // AcqRel: whoever takes a later epoch has seen what was done before this one was taken.
             match self.last.compare_exchange(last, next, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => return next,
@@ -296,6 +296,15 @@ mod tests {
         clock.set(crate::time::Instant::from_nanos(0));
         let second = epochs.next(&clock, 0);
         assert!(second > first, "{second} comes after {first}");
+    }
+
+    /// A note of a broken clock, or of somebody hostile, is no reason to panic.
+    #[test]
+    fn no_epoch_comes_after_the_last() {
+        let (clock, epochs) = (ManualClock::new(), Epochs::default());
+        for _ in 0..3 {
+            assert_eq!(epochs.next(&clock, u64::MAX - 1), u64::MAX);
+        }
     }
 
     #[test]

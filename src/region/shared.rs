@@ -34,6 +34,8 @@ use std::time::Duration;
 const MAGIC: &[u8] = b"dpn1";
 /// How many keys, tags and prefixes the store remembers, of each.
 const MOST: usize = 10_000;
+/// A time of its own: a store may have one for entries that have none, and the notes must outlast all entries.
+const FOR_EVER: Duration = Duration::MAX;
 /// How often the notes are added to anew, if others are quicker.
 const TRIES: u32 = 64;
 
@@ -199,14 +201,31 @@ impl Shared {
         }
     }
 
+    /// What the store that all share has: not what memory before it has ([`TieredBackend`](crate::backend::TieredBackend)), which
+    /// a conditional write never asks. This one writes nothing.
+    fn look(&self, key: &str) -> Result<Option<Stored>, Error> {
+        let found = PlainMutex::new(None);
+        let keeps = |_: usize, now: Option<&Stored>| {
+            *lock_plain(&found) = now.cloned();
+            true
+        };
+        let nothing = Stored::from([].as_slice());
+        match self.backend.set_unless(&[Put::new(key, &nothing)], &keeps) {
+            Some(done) => done?,
+            None => return self.backend.get(key),
+        };
+        let found = lock_plain(&found).take();
+        Ok(found)
+    }
+
     fn try_read(&self) -> Result<(), Error> {
-        let number = self.backend.get(&self.number)?;
+        let number = self.look(&self.number)?;
         let is_news = match (&number, &*lock_plain(&self.last)) {
             (Some(number), Some(last)) => !number.is_same(last),
             (number, _) => number.is_some(),
         };
         if is_news {
-            let stored = self.backend.get(&self.notes)?;
+            let stored = self.look(&self.notes)?;
             self.local.merge(parse(stored.as_ref())?);
             *lock_plain(&self.last) = number;
         }
@@ -216,7 +235,7 @@ impl Shared {
     /// Adds to what the store has (N1).
     fn add(&self, scope: Scope<'_>, how: How, epoch: u64) -> Result<(), Error> {
         for _ in 0..TRIES {
-            let stored = self.backend.get(&self.notes)?;
+            let stored = self.look(&self.notes)?;
             // What can't be read is not written over: another version may know what it is.
             let mut notes = parse(stored.as_ref())?;
             notes.raise(scope, how, epoch, (MOST, MOST));
@@ -225,7 +244,7 @@ impl Shared {
                 (Some(now), Some(before)) => !now.is_same(before),
                 (now, before) => now.is_some() != before.is_some(),
             };
-            let put = [Put::new(&self.notes, &newer)];
+            let put = [Put::new(&self.notes, &newer).ttl(Some(FOR_EVER))];
             let done = self.backend.set_unless(&put, &keeps);
             if done.ok_or_else(|| unsupported("the store can't compare and write by one step"))??.first()
                 != Some(&true)
@@ -235,7 +254,7 @@ impl Shared {
             // Two that are the same number by chance are one in 2^64.
             let number = self.hasher.hash_one((epoch, newer.bytes()));
             let number = Stored::from(number.to_le_bytes().as_slice());
-            self.backend.set(Put::new(&self.number, &number))?;
+            self.backend.set(Put::new(&self.number, &number).ttl(Some(FOR_EVER)))?;
             if let Some(bus) = self.backend.bus() {
                 // Who is not told looks by itself (N2).
                 let _ = bus.publish(&self.topic, &[]);
