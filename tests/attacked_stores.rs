@@ -1,3 +1,30 @@
+//! What a hostile reader found in shared stores: each is the interleaving, the input or the dying server that broke a promise.
+//! Servers are real ones (`apt-get install redis-server memcached`).
+
+mod common;
+mod servers;
+
+use common::{Door, until, watch};
+use dogpile::backend::{
+    Backend, Breaker, CacheMutex, Fence, FileBackend, MemcachedBackend, MemoryBackend, Put, RedisBackend,
+    Store, Stored, Takes, TieredBackend,
+};
+use dogpile::region::{How, Scope, SetOptions, SharedInvalidation};
+use dogpile::time::ManualClock;
+use dogpile::{AsyncRegion, Error, ErrorKind, Region, RegionPolicy};
+use servers::memcached::Memcached;
+use servers::{Folder, Redis};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+/// What happens at a place, once.
+#[derive(Clone, Default)]
+struct Hook(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+
 impl Hook {
     fn set(&self, what: impl FnOnce() + Send + 'static) {
         *self.0.lock().unwrap() = Some(Box::new(what));
@@ -28,8 +55,83 @@ impl Hooked {
     }
 }
 
+impl Backend for Hooked {
+    fn get(&self, key: &str) -> Result<Option<Stored>, Error> {
+        let found = self.inner.get(key);
+        self.after_look.run();
+        found
+    }
+    fn set(&self, put: Put<'_>) -> Result<(), Error> {
+        self.inner.set(put)
+    }
+    fn delete(&self, key: &str) -> Result<bool, Error> {
+        self.inner.delete(key)
+    }
+    fn set_unless(
+        &self,
+        puts: &[Put<'_>],
+        keeps: &dyn Fn(usize, Option<&Stored>) -> bool,
+    ) -> Option<Result<Vec<bool>, Error>> {
+        let done = self.inner.set_unless(puts, keeps);
+        self.after_look.run();
+        done
+    }
+    fn mutex(&self, key: &str) -> Option<Box<dyn CacheMutex>> {
+        if self.broken == Some(key) {
+            return Some(Box::new(Broken));
+        }
+        Some(Box::new(HookedLock { inner: self.inner.mutex(key)?, of: self.clone() }))
+    }
+    fn takes(&self) -> Takes {
+        Takes::Bytes
+    }
+}
+
+struct HookedLock {
+    inner: Box<dyn CacheMutex>,
+    of: Hooked,
+}
+
+impl CacheMutex for HookedLock {
+    fn acquire(&self, wait: Duration) -> Result<bool, Error> {
+        self.of.at_acquire.run();
+        self.inner.acquire(wait)
+    }
+    fn release(&self) -> Result<(), Error> {
+        self.of.at_release.run();
+        self.inner.release()
+    }
+    fn fence(&self) -> Option<Fence> {
+        self.inner.fence()
+    }
+    fn found(&self) -> Option<Option<Stored>> {
+        self.inner.found()
+    }
+}
+
 /// A lock that can't be asked.
 struct Broken;
+
+impl CacheMutex for Broken {
+    fn acquire(&self, _wait: Duration) -> Result<bool, Error> {
+        Err(Error::new(ErrorKind::Unavailable, "lock"))
+    }
+    fn release(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+fn files(folder: &Folder) -> FileBackend {
+    FileBackend::open(folder.path()).unwrap()
+}
+
+fn region(backend: impl Backend + 'static) -> Region {
+    Region::builder().backend(backend).build().unwrap()
+}
+
+fn tasks(backend: impl Backend + 'static) -> AsyncRegion {
+    Region::builder().backend(backend).build_async().unwrap()
+}
 
 /// A store of threads has one step for "unless somebody has it", and tasks that use it must have it, too.
 #[test]
@@ -182,6 +284,21 @@ fn a_lock_that_a_stopped_memcached_was_not_given_is_given_back_later() {
         assert!(next.acquire(5 * SECOND).unwrap(), "nobody has it, and the lease is 30 s");
         next.release().unwrap();
     }
+}
+
+/// What ends, ends in memory, too.
+#[test]
+fn the_near_tier_keeps_nothing_beyond_its_time() {
+    let clock = ManualClock::new();
+    clock.advance(SECOND);
+    let far = MemoryBackend::builder().serialized(true).clock(clock.clone()).build().unwrap();
+    let tiers = TieredBackend::builder(Store::both(far)).clock(clock.clone()).near_ttl(30 * SECOND);
+    let tiers = tiers.build().unwrap();
+    let value = Stored::from(b"value".as_slice());
+    Backend::set(&tiers, Put::new("key", &value).ttl(Some(SECOND))).unwrap();
+    assert!(Backend::get(&tiers, "key").unwrap().is_some());
+    clock.advance(2 * SECOND);
+    assert!(Backend::get(&tiers, "key").unwrap().is_none(), "it had a second to live");
 }
 
 /// A server that has begun anew numbers its messages otherwise than before: else a listener could take the first of them for
@@ -377,4 +494,53 @@ fn tiers_do_not_hide_shared_invalidations() {
         servers::pass(SECOND / 5);
     }
     until("it is seen", || other.get::<i32>("key").unwrap().is_none());
+}
+
+/// A store that does what it is told, and whose replies are lost.
+struct Mute(MemoryBackend, Arc<AtomicBool>);
+
+impl Backend for Mute {
+    fn get(&self, key: &str) -> Result<Option<Stored>, Error> {
+        Backend::get(&self.0, key)
+    }
+    fn set(&self, put: Put<'_>) -> Result<(), Error> {
+        Backend::set(&self.0, put)
+    }
+    fn delete(&self, key: &str) -> Result<bool, Error> {
+        Backend::delete(&self.0, key)
+    }
+    fn set_unless(
+        &self,
+        puts: &[Put<'_>],
+        keeps: &dyn Fn(usize, Option<&Stored>) -> bool,
+    ) -> Option<Result<Vec<bool>, Error>> {
+        let done = Backend::set_unless(&self.0, puts, keeps);
+        match self.1.load(SeqCst) {
+            true => Some(Err(Error::new(ErrorKind::Timeout, "mute"))),
+            false => done,
+        }
+    }
+    fn takes(&self) -> Takes {
+        Takes::Bytes
+    }
+}
+
+/// A conditional write whose reply is lost may have been refused, because something newer is there.
+#[test]
+fn what_may_have_been_refused_is_not_served_from_memory() {
+    let memory = MemoryBackend::builder().serialized(true).build().unwrap();
+    let is_mute = Arc::new(AtomicBool::new(false));
+    let far = Mute(memory.clone(), Arc::clone(&is_mute));
+    let tiers = TieredBackend::builder(Store::blocking(far)).near_ttl(3600 * SECOND).build().unwrap();
+    let region = region(tiers);
+    let other = self::region(memory);
+    let made = region.get_or_create("key", || {
+        // Another process has been quicker.
+        other.set("key", 2).unwrap();
+        is_mute.store(true, SeqCst);
+        1
+    });
+    assert_eq!(*made.unwrap(), 1, "it is its caller's");
+    is_mute.store(false, SeqCst);
+    assert_eq!(*region.get::<i32>("key").unwrap().unwrap(), 2, "the store has this, and can be asked");
 }

@@ -50,15 +50,19 @@ impl Tiers {
 
     /// After a `set`. One that failed may have been done, and is the newest that this process knows of (T4).
     fn set_done(&self, writing: &Writing, puts: &[Put<'_>]) {
-        self.written(writing, puts.iter().map(|put| (put.key, after_of(put, After::Has(put.value)))));
+        self.written(
+            writing,
+            puts.iter().map(|put| (put.key, after_of(put, After::Has(put.value, put.ttl)))),
+        );
     }
 
-    /// After a `set_unless`: what was made is kept here, if the far tier could not be asked (T4).
+    /// After a `set_unless`: what was made is kept here, if the far tier could not be asked (T4). It may have refused.
     fn set_unless_done(&self, writing: &Writing, puts: &[Put<'_>], done: Option<&Result<Vec<bool>, Error>>) {
         let Some(done) = done else { return };
         let after = |i: usize| match done {
-            Ok(done) if done.get(i) != Some(&true) => After::Nothing,
-            _ => After::Has(puts[i].value),
+            Err(_) => After::MayHave(puts[i].value, puts[i].ttl),
+            Ok(done) if done.get(i) == Some(&true) => After::Has(puts[i].value, puts[i].ttl),
+            Ok(_) => After::Nothing,
         };
         self.written(writing, (0..puts.len()).map(|i| (puts[i].key, after_of(&puts[i], after(i)))));
     }

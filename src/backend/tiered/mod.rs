@@ -20,6 +20,8 @@
 //!   A write that failed is not told: the store that would have to pass it on does not answer.
 //! - **T4, what is old is kept for the day when the far tier fails**, until room is needed. It is served then, and the region
 //!   judges its age as ever.
+//! - **T5, what ends is over here, too**, if this process has written it. Of what was read the far tier tells no end: it is over
+//!   after 2 × `near_ttl` at the latest.
 //!
 //! # Orderings
 //! `RAISE` (of a count) with the fence after it pairs with the fence before `RECHECK` (T1).
@@ -87,8 +89,10 @@ pub struct TieredBackend {
 
 struct Near {
     stored: Stored,
-    /// When the read that brought it began.
-    filled: Instant,
+    /// When the read that brought it began. `None`: the far tier may have something else, and is asked each time.
+    filled: Option<Instant>,
+    /// When it is over, if that is known: of what this process has written.
+    ends: Option<Instant>,
     /// Whether somebody asks the far tier for it.
     is_asked: AtomicBool,
 }
@@ -227,6 +231,8 @@ struct Filling {
     cell: usize,
     count: u64,
     begun: Instant,
+    /// Whether it was answered.
+    is_sure: bool,
 }
 
 /// A write to the far tier, from before it began.
@@ -239,7 +245,10 @@ struct Writing {
 /// What becomes of a key in the near tier after a write.
 #[derive(Clone, Copy)]
 enum After<'a> {
-    Has(&'a Stored),
+    /// For so long.
+    Has(&'a Stored, Option<Duration>),
+    /// Or something newer: nobody knows.
+    MayHave(&'a Stored, Option<Duration>),
     Nothing,
 }
 
@@ -291,9 +300,17 @@ impl Tiers {
 
     #[inline]
     fn is_young(&self, near: &Near, times: u64) -> bool {
-        let age = nanos(self.clock.now().saturating_duration_since(near.filled));
-        near.filled.as_nanos() >= self.since.load(Ordering::Relaxed)
+        let Some(filled) = near.filled else { return false };
+        let age = nanos(self.clock.now().saturating_duration_since(filled));
+        filled.as_nanos() >= self.since.load(Ordering::Relaxed)
+            && !self.is_over(near)
             && age < self.young.load(Ordering::Relaxed).saturating_mul(times)
+    }
+
+    /// T5.
+    #[inline]
+    fn is_over(&self, near: &Near) -> bool {
+        near.ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
     /// What the near tier has, if the far one need not be asked.
@@ -309,7 +326,7 @@ impl Tiers {
     fn begin(&self, key: &str) -> Filling {
         self.follow();
         let cell = self.cell(key);
-        Filling { cell, count: self.counts[cell].load(Ordering::Acquire), begun: self.clock.now() }
+        Filling { cell, count: self.counts[cell].load(Ordering::Acquire), begun: self.clock.now(), is_sure: true }
     }
 
     /// The far tier has answered.
@@ -320,7 +337,7 @@ impl Tiers {
         answer: Result<Option<Stored>, Error>,
     ) -> Result<Option<Stored>, Error> {
         match answer {
-            Ok(Some(stored)) => Ok(Some(self.fill(key, filling, &stored))),
+            Ok(Some(stored)) => Ok(Some(self.fill(key, filling, &stored, None))),
             Ok(None) => {
                 if self.counts[filling.cell].load(RECHECK) == filling.count {
                     self.near.remove(key);
@@ -328,7 +345,7 @@ impl Tiers {
                 Ok(None)
             }
             // T4.
-            Err(error) => match self.near.get(key) {
+            Err(error) => match self.near.get(key).filter(|near| !self.is_over(near)) {
                 Some(near) => {
                     near.is_asked.store(false, Ordering::Relaxed);
                     self.rescued.fetch_add(1, Ordering::Relaxed);
@@ -340,20 +357,21 @@ impl Tiers {
     }
 
     /// Puts in what the far tier had (T1). Returns it, opened if it was.
-    fn fill(&self, key: &str, filling: &Filling, stored: &Stored) -> Stored {
+    fn fill(&self, key: &str, filling: &Filling, stored: &Stored, ends: Option<Instant>) -> Stored {
         let mut given = stored.clone();
         if self.counts[filling.cell].load(RECHECK) != filling.count {
             return given;
         }
         self.near.compute(key.to_owned(), |old| {
-            given = match old {
-                // What was opened stays so.
-                Some(near) if near.stored.is_same(stored) => near.stored.clone(),
-                _ => stored.clone(),
-            };
+            let same = old.filter(|near| near.stored.is_same(stored));
+            // What was opened stays so.
+            given = same.map_or_else(|| stored.clone(), |near| near.stored.clone());
+            // What was to be over by now, and is not, has another end.
+            let known = same.and_then(|near| near.ends).filter(|ends| *ends > filling.begun);
             Compute::Put(Near {
                 stored: given.clone(),
-                filled: filling.begun,
+                filled: filling.is_sure.then_some(filling.begun),
+                ends: ends.or(known),
                 is_asked: AtomicBool::new(false),
             })
         });
@@ -402,11 +420,12 @@ impl Tiers {
             let i = writing.cells.partition_point(|(other, _)| *other < cell);
             let is_alone = ends[i] == writing.cells[i].1 + 1;
             match after {
-                After::Has(stored) if is_alone => {
-                    let filling = Filling { cell, count: ends[i], begun: writing.begun };
-                    self.fill(key, &filling, stored);
+                After::Has(stored, ttl) | After::MayHave(stored, ttl) if is_alone => {
+                    let is_sure = matches!(after, After::Has(..));
+                    let filling = Filling { cell, count: ends[i], begun: writing.begun, is_sure };
+                    self.fill(key, &filling, stored, ttl.map(|ttl| writing.begun.saturating_add(ttl)));
                 }
-                After::Has(_) | After::Nothing => {
+                After::Has(..) | After::MayHave(..) | After::Nothing => {
                     fence(Ordering::SeqCst);
                     self.near.remove(key);
                 }
@@ -458,7 +477,7 @@ impl Tiers {
             Heard::Lost => self.young.store(nanos(self.unheard_ttl), Ordering::Relaxed),
             Heard::Message { sequence, message } => {
                 let former = lock_plain(&self.heard).replace(sequence);
-                if former.is_none_or(|former| former + 1 != sequence) {
+                if former.is_none_or(|former| former.wrapping_add(1) != sequence) {
                     self.age_all();
                 }
                 match Message::read(message) {
@@ -499,6 +518,7 @@ impl Tiers {
                 Compute::Put(Near {
                     stored: Stored::Opened(Arc::clone(opened)),
                     filled: near.filled,
+                    ends: near.ends,
                     is_asked: AtomicBool::new(near.is_asked.load(Ordering::Relaxed)),
                 })
             }
