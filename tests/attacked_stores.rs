@@ -482,7 +482,8 @@ fn tiers_do_not_hide_shared_invalidations() {
     let process = || {
         let tiers = TieredBackend::builder(Store::both(far.clone())).near_ttl(3600 * SECOND).build().unwrap();
         let refresh = (SECOND / 100, Duration::ZERO);
-        let shared = SharedInvalidation::with(Store::both(tiers.clone()), "notes", refresh.0, refresh.1).unwrap();
+        let shared =
+            SharedInvalidation::with(Store::both(tiers.clone()), "notes", refresh.0, refresh.1).unwrap();
         Region::builder().backend(tiers).invalidation(shared).build().unwrap()
     };
     let (one, other) = (process(), process());

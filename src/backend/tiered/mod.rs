@@ -326,7 +326,12 @@ impl Tiers {
     fn begin(&self, key: &str) -> Filling {
         self.follow();
         let cell = self.cell(key);
-        Filling { cell, count: self.counts[cell].load(Ordering::Acquire), begun: self.clock.now(), is_sure: true }
+        Filling {
+            cell,
+            count: self.counts[cell].load(Ordering::Acquire),
+            begun: self.clock.now(),
+            is_sure: true,
+        }
     }
 
     /// The far tier has answered.
