@@ -24,6 +24,7 @@ struct Inner {
     is_one: bool,
     acquired: AtomicUsize,
     released: AtomicUsize,
+    /// How often somebody has begun to wait: a thread waits, a task tries again.
     waiting: AtomicUsize,
     fails: AtomicBool,
     release_fails: AtomicBool,
@@ -76,6 +77,7 @@ impl Locks {
 struct OwnMutex {
     locks: Locks,
     key: String,
+    was_tried: AtomicBool,
 }
 
 impl OwnMutex {
@@ -90,9 +92,9 @@ impl CacheMutex for OwnMutex {
         let inner = &self.locks.0;
         self.locks.check(&inner.fails)?;
         let held = inner.held.lock().unwrap();
-        inner.waiting.fetch_add(usize::from(!wait.is_zero()), SeqCst);
+        let waits = self.was_tried.swap(true, SeqCst) || !wait.is_zero();
+        inner.waiting.fetch_add(usize::from(waits), SeqCst);
         let (mut held, _) = inner.bell.wait_timeout_while(held, wait, |held| self.is_taken(held)).unwrap();
-        inner.waiting.fetch_sub(usize::from(!wait.is_zero()), SeqCst);
         if self.is_taken(&held) {
             return Ok(false);
         }
@@ -116,7 +118,11 @@ impl CacheMutex for OwnMutex {
 
 impl Proxy for Locks {
     fn mutex(&self, _next: &dyn Backend, key: &str) -> Option<Box<dyn CacheMutex>> {
-        Some(Box::new(OwnMutex { locks: self.clone(), key: key.to_owned() }))
+        Some(Box::new(OwnMutex {
+            locks: self.clone(),
+            key: key.to_owned(),
+            was_tried: AtomicBool::new(false),
+        }))
     }
 }
 
