@@ -4,7 +4,7 @@
 mod common;
 mod servers;
 
-use common::{Door, until, watch};
+use common::{Door, ends, until, watch};
 use dogpile::backend::{
     Backend, Breaker, CacheMutex, Fence, FileBackend, MemcachedBackend, MemoryBackend, Put, RedisBackend,
     Store, Stored, Takes, TieredBackend,
@@ -14,6 +14,7 @@ use dogpile::time::ManualClock;
 use dogpile::{AsyncRegion, Error, ErrorKind, Region, RegionPolicy};
 use servers::memcached::Memcached;
 use servers::{Folder, Redis};
+use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -544,4 +545,21 @@ fn what_may_have_been_refused_is_not_served_from_memory() {
     assert_eq!(*made.unwrap(), 1, "it is its caller's");
     is_mute.store(false, SeqCst);
     assert_eq!(*region.get::<i32>("key").unwrap().unwrap(), 2, "the store has this, and can be asked");
+}
+
+/// Somebody has put a link where the lock of a key stands: an error, and no endless attempts.
+#[test]
+fn a_link_in_the_place_of_a_lock_is_an_error() {
+    let folder = Folder::new();
+    let backend = files(&folder);
+    let lock = || Backend::mutex(&backend, "key").unwrap();
+    let held = lock();
+    assert!(held.acquire(Duration::ZERO).unwrap());
+    let path = fs::read_dir(folder.path().join("lock")).unwrap().next().unwrap().unwrap().path();
+    held.release().unwrap();
+    fs::write(folder.path().join("file"), "").unwrap();
+    std::os::unix::fs::symlink(folder.path().join("file"), path).unwrap();
+    let linked = lock();
+    assert_eq!(ends(move || linked.acquire(Duration::ZERO)).unwrap_err().kind(), ErrorKind::Unavailable);
+    assert_eq!(*region(files(&folder)).get_or_create("key", || 1).unwrap(), 1, "without the store's lock");
 }

@@ -36,7 +36,7 @@ use crate::sync::{Arc, Ordering, PlainMutex, lock_plain, plain::AtomicBool};
 use crate::time::{Clock, PreciseClock};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -95,8 +95,12 @@ impl KeyLock {
     /// Tries to lock the file.
     fn take(&self) -> io::Result<Option<File>> {
         let path = self.store.folder.lock(self.name);
-        let open =
-            |path: &Path| OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
+        let open = |path: &Path| {
+            let mut open = OpenOptions::new();
+            open.read(true).write(true).create(true).truncate(false);
+            // What a link names never stands at the path itself: it would be opened again for ever.
+            open.custom_flags(libc::O_NOFOLLOW).open(path)
+        };
         loop {
             let mut file = self.store.folder.made(&path, open)?;
             match file.try_lock() {
