@@ -233,7 +233,8 @@ impl Backend for TieredBackend {
 ///
 /// # Cancel safety
 /// A write that is dropped may have been done, and not been told: others find out after 2 × `near_ttl` at the latest. The near
-/// tier of this process never has what a write that was dropped has overwritten.
+/// tier of this process forgets what it has of its keys. A far tier whose writes run on threads may do one later, after another
+/// read: then this process finds out like the others.
 impl AsyncBackend for TieredBackend {
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Stored>, Error>> {
         if let Some(stored) = self.tiers.near_now(key) {
