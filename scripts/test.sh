@@ -85,7 +85,7 @@ each_feature() {
 }
 
 # Those that start servers and other processes, and mostly wait: many at a time.
-of_stores="file_processes memcached memcached_conformance python_shared redis redis_faults redis_tls shared_stores"
+of_stores="attacked_stores file_processes memcached memcached_conformance python_shared redis redis_faults redis_tls shared_stores"
 
 tests() {
     local source name targets=()
