@@ -5,7 +5,7 @@
 use dogpile::backend::conformance::{Conformance, Outcome, Report};
 use dogpile::backend::{
     AsyncBackend, Backend, BoxFuture, CacheMutex, MemoryBackend, MemoryBackendBuilder, NullBackend,
-    OnThreads, Proxy, Put, Stored, Takes,
+    OnThreads, Proxy, Put, Store, Stored, Takes, TieredBackend,
 };
 use dogpile::time::ManualClock;
 use dogpile::{Cache, Error, ErrorKind};
@@ -101,6 +101,19 @@ fn memory_over_a_shared_cache() {
     let suite = Conformance::new(move || MemoryBackend::over(shared.clone()));
     passes_all_but_locks(&suite.advance(move |span| clock.advance(span)).run(), &[BLOCKING]);
     assert!(cache.contains_key("another's"));
+}
+
+/// Memory before a store, with each check's time longer than the near tier's, and shorter.
+#[test]
+fn tiers() {
+    for near_ttl in [Duration::from_millis(1), Duration::from_secs(3600)] {
+        let make = move |clock: ManualClock| {
+            let far = memory(clock.clone()).serialized(true).build().unwrap();
+            TieredBackend::builder(Store::both(far)).near_ttl(near_ttl).clock(clock).build().unwrap()
+        };
+        passes_all_but_locks(&timed(make).run(), &[BLOCKING]);
+        passes_all_but_locks(&timed_for_tasks(make).run(), &[]);
+    }
 }
 
 #[test]

@@ -5,7 +5,8 @@ mod folders;
 
 use dogpile::backend::conformance::{Conformance, Outcome};
 use dogpile::backend::{
-    Arguments, Backend, CacheMutex, Fence, FileBackend, OnDamage, OnThreads, Put, Schemes, Stored,
+    Arguments, Backend, CacheMutex, Fence, FileBackend, OnDamage, OnThreads, Put, Schemes, Store, Stored,
+    TieredBackend,
 };
 use dogpile::time::ManualClock;
 use dogpile::{ErrorKind, Region};
@@ -45,6 +46,22 @@ fn the_contract_is_kept_for_tasks() {
     let report = Conformance::for_tasks(make).advance(move |span| time.advance(span)).run();
     report.assert_passed();
     println!("{report}");
+}
+
+/// With memory before it, locks and fences included.
+#[test]
+fn the_contract_is_kept_by_tiers() {
+    let folder = Folder::new();
+    let path = folder.path().to_owned();
+    let clock = ManualClock::new();
+    let time = clock.clone();
+    let make = move || {
+        let far = FileBackend::builder(&path).clock(clock.clone()).build().unwrap();
+        TieredBackend::builder(Store::blocking(far)).clock(clock.clone()).build().unwrap()
+    };
+    let report = Conformance::new(make).advance(move |span| time.advance(span)).run();
+    report.assert_passed();
+    assert_eq!(left_out(&report), NOT_ITS.into(), "{report}");
 }
 
 fn set(backend: &FileBackend, key: &str, value: &str) {

@@ -73,6 +73,14 @@ fn after_of<'a>(put: &Put<'a>, after: After<'a>) -> After<'a> {
     if put.ttl == Some(Duration::ZERO) { After::Nothing } else { after }
 }
 
+/// After an `expire`.
+fn expired(ttl: Option<Duration>, done: &Result<bool, Error>) -> After<'static> {
+    match done {
+        Ok(true) if ttl != Some(Duration::ZERO) => After::Lasts(ttl),
+        _ => After::Nothing,
+    }
+}
+
 fn names<'a>(puts: &[Put<'a>]) -> Vec<&'a str> {
     puts.iter().map(|put| put.key).collect()
 }
@@ -160,7 +168,7 @@ impl Backend for TieredBackend {
     fn expire(&self, key: &str, ttl: Option<Duration>) -> Result<bool, Error> {
         let writing = self.tiers.writing([key].into_iter());
         let done = self.tiers.far()?.expire(key, ttl);
-        self.tiers.written(&writing, [(key, After::Nothing)].into_iter());
+        self.tiers.written(&writing, [(key, expired(ttl, &done))].into_iter());
         if done.is_ok() {
             self.tiers.tell_now(What::Keys(vec![key]));
         }
@@ -323,7 +331,8 @@ impl AsyncBackend for TieredBackend {
         Box::pin(async move {
             let mut change = Change::begin(&self.tiers, vec![key]);
             let done = self.tiers.awaiting.expire(key, ttl).await;
-            change.end(|tiers, writing| tiers.written(writing, [(key, After::Nothing)].into_iter()));
+            let after = expired(ttl, &done);
+            change.end(|tiers, writing| tiers.written(writing, [(key, after)].into_iter()));
             if done.is_ok() {
                 self.tiers.tell(What::Keys(vec![key])).await;
             }

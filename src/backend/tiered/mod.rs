@@ -249,6 +249,8 @@ enum After<'a> {
     Has(&'a Stored, Option<Duration>),
     /// Or something newer: nobody knows.
     MayHave(&'a Stored, Option<Duration>),
+    /// What it had, for so long from now on.
+    Lasts(Option<Duration>),
     Nothing,
 }
 
@@ -430,7 +432,14 @@ impl Tiers {
                     let filling = Filling { cell, count: ends[i], begun: writing.begun, is_sure };
                     self.fill(key, &filling, stored, ttl.map(|ttl| writing.begun.saturating_add(ttl)));
                 }
-                After::Has(..) | After::MayHave(..) | After::Nothing => {
+                After::Lasts(ttl) if is_alone => {
+                    self.set_end(key, ttl.map(|ttl| writing.begun.saturating_add(ttl)));
+                    fence(Ordering::SeqCst);
+                    if self.counts[cell].load(RECHECK) != ends[i] {
+                        self.near.remove(key);
+                    }
+                }
+                After::Has(..) | After::MayHave(..) | After::Lasts(_) | After::Nothing => {
                     fence(Ordering::SeqCst);
                     self.near.remove(key);
                 }
@@ -442,6 +451,19 @@ impl Tiers {
     fn age_all(&self) {
         // One later than now: what is being filled began before.
         self.since.fetch_max(self.clock.precise().as_nanos() + 1, Ordering::Relaxed);
+    }
+
+    /// T5: the same entry, with another end.
+    fn set_end(&self, key: &str, ends: Option<Instant>) {
+        self.near.compute(key.to_owned(), |old| match old {
+            Some(near) => Compute::Put(Near {
+                stored: near.stored.clone(),
+                filled: near.filled,
+                ends,
+                is_asked: AtomicBool::new(near.is_asked.load(Ordering::Relaxed)),
+            }),
+            None => Compute::Keep,
+        });
     }
 
     // ---- the bus
