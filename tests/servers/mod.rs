@@ -97,6 +97,18 @@ impl Process {
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.0.id().to_string()]).status();
         assert!(status.unwrap().success(), "kill -{name}");
+        // Its threads stop one after the other.
+        if name == "STOP" {
+            until("all its threads have stopped", || self.are_threads_stopped());
+        }
+    }
+    fn are_threads_stopped(&self) -> bool {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.0.id())).unwrap();
+        threads.map(|thread| thread.unwrap().path().join("stat")).all(|stat| {
+            // The name, in brackets, may have anything in it; the state is what follows.
+            let stat = fs::read_to_string(stat).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['T', 't', 'Z', 'X']))
+        })
     }
     pub(crate) fn kill(&mut self) {
         let _ = self.0.kill();
