@@ -48,6 +48,8 @@ fn check(config: &RegionConfig) {
             arguments.take_host().is_some(),
             arguments.take_port().is_some(),
             arguments.take_path().is_some(),
+            // Several hosts, if there is a comma.
+            !arguments.take_hosts().is_empty(),
         ];
         let (user, password) = (arguments.take_user(), arguments.take_password());
         let _ = (has_place, user, password);

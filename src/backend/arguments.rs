@@ -67,9 +67,11 @@ fn malformed(cause: url::ParseError) -> &'static str {
     }
 }
 
-/// A URL with its first host alone, and those that stand after that, behind commas.
+/// A URL with its first host alone, and those that stand after that, behind commas. `None`: after its scheme stands no `://`,
+/// though a parser may put one there.
 fn hosts(text: &str) -> Option<(String, impl Iterator<Item = &str>)> {
-    let begin = text.find("://")? + 3;
+    let begin = text.find(':')? + 1;
+    let begin = begin + text[begin..].starts_with("//").then_some(2)?;
     let end = text[begin..].find(['/', '?', '#']).map_or(text.len(), |end| begin + end);
     let begin = text[begin..end].rfind('@').map_or(begin, |at| begin + at + 1);
     let mut hosts = text[begin..end].split(',');
@@ -94,6 +96,10 @@ impl Address {
                 "there is a blank, a line end or another control character in it: write %20 for a blank",
             ));
         }
+        // In some schemes it would stand for a /, in others for itself.
+        if text.contains('\\') {
+            return Err(bad(setting, "there is a \\ in it: write %5C"));
+        }
         if !text.contains(':') {
             let is_name =
                 text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '+'));
@@ -108,14 +114,24 @@ impl Address {
         let parse = |text: &str| Url::parse(text).map_err(|cause| bad(setting, malformed(cause)));
         let split = hosts(text);
         let mut url = parse(split.as_ref().map_or(text, |(first, _)| first))?;
+        let no_slashes = split.is_none();
         let also = split.into_iter().flat_map(|(_, also)| also).map(|host| {
             let other = parse(&format!("{}://{host}", url.scheme()))?;
             let is_host = other.host_str().is_some_and(|host| !host.is_empty());
             if is_host { Ok(other) } else { Err(bad(setting, malformed(url::ParseError::EmptyHost))) }
         });
         let also = also.collect::<Result<Box<[Url]>, Error>>()?;
-        if !url[..url::Position::BeforeUsername].ends_with("://") {
+        if no_slashes || !url[..url::Position::BeforeUsername].ends_with("://") {
             return Err(bad(setting, "after the scheme stands no ://"));
+        }
+        // A host before a path that looks like a drive's is dropped when the URL is read once more.
+        if Url::parse(url.as_str()).ok().as_ref() != Some(&url) {
+            return Err(bad(setting, "the URL is another when it is read once more: leave out its host"));
+        }
+        // Their hosts are names of the web's, which are rewritten: a comma may come of it, or go.
+        let is_of_the_web = matches!(url.scheme(), "http" | "https" | "ws" | "wss" | "ftp" | "file");
+        if is_of_the_web && (!also.is_empty() || url.host_str().is_some_and(|host| host.contains(','))) {
+            return Err(bad(setting, "there are several hosts: URLs of the web have one"));
         }
         // It ends a user name and password that had a / or ? in them: the rest would be taken for a path, and shown.
         if url.path().contains('@') {
