@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Fuzzes for so many seconds in all, 120 if nothing is said: scripts/fuzz.sh [SECONDS [TARGET...]]
+# Fuzzes for so many seconds in all, 120 if nothing is said, two targets at a time: scripts/fuzz.sh [SECONDS [TARGET...]]
 #
 # Needs a nightly toolchain, a C++ compiler and cargo-fuzz. What was found stands in fuzz/artifacts; `cargo +nightly fuzz run
 # TARGET FILE` runs it again.
