@@ -278,11 +278,7 @@ impl Spot {
                     self.core.counts.count(Count::StaleServed);
                     return Err(Taken::Item(Arc::clone(item)));
                 }
-                // Another process may wait for what this one's creators don't get to make meanwhile.
-                let lent = lend();
-                let waited = lock.acquire(self.policy.wait.unwrap_or(WAIT)).await;
-                drop(lent);
-                match waited {
+                match lock.acquire(self.policy.wait.unwrap_or(WAIT)).await {
                     Ok(true) => {}
                     Ok(false) => return Err(Taken::TimedOut),
                     Err(error) => return unlocked(error),

@@ -167,29 +167,6 @@ fn one_of_many_takes_it() {
     });
 }
 
-/// A creator that waits for another process, by another key, lends its turn: that process may wait for what is made here.
-#[test]
-fn who_waits_for_it_lends_its_turn() {
-    each(|setup| {
-        let _watch = watch();
-        let locks = Locks::default();
-        let proxy = locks.clone();
-        let one = std::num::NonZeroUsize::MIN;
-        let patient = RegionPolicy::builder().fresh(FRESH).wait(Duration::from_secs(5)).build().unwrap();
-        let region = setup.build(|builder| builder.policy(patient).wrap(proxy).max_creations(one));
-        locks.taken_elsewhere("inner");
-        thread::scope(|scope| {
-            let waits = scope.spawn(|| region.make("outer", || region.make("inner", || 1) + 1));
-            crate::common::until("it waits for the other process", || {
-                locks.0.waiting.load(SeqCst) > 0 || region.stats().leads == 2
-            });
-            assert_eq!(region.make("else", || 7), 7, "there is a turn");
-            locks.released_elsewhere("inner");
-            assert_eq!(waits.join().unwrap(), 2);
-        });
-    });
-}
-
 /// Another process makes it: the stale value, at once.
 #[test]
 fn held_elsewhere_the_stale_value_is_served() {
